@@ -1,0 +1,1 @@
+"""Loops over streams: each agent is the shell of the decision it is named after."""

@@ -1,0 +1,77 @@
+"""Whether this worker can serve, and whether it still moves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from app.services.status import Check, CheckState
+from app.streams.follower import Follower
+from app.streams.kafka import Publisher
+from app.streams.ownership import Ownership
+
+STUCK_S = 120.0
+_BROKER_S = 4.0
+_PROBE_S = 1.5
+
+
+class Readiness:
+    """Checks for ``/readyz`` and ``/livez``. PostgreSQL and Redis away only degrade: their loss must not take all out."""
+
+    def __init__(
+        self, app: Any, publisher: Publisher, ownership: Ownership, follower: Follower, database: Any, cache: Any
+    ) -> None:
+        self._app, self._publisher, self._ownership, self._follower = app, publisher, ownership, follower
+        self._database, self._cache = database, cache
+        self._broker_at = 0.0
+        self._stuck_since: float | None = None
+
+    async def checks(self) -> Sequence[Check]:
+        """One line per thing."""
+        probes = await asyncio.gather(
+            self._probe("postgres", self._database.check), self._probe("redis", self._cache.check)
+        )
+        return [self._broker(), self._tables(), *probes]
+
+    def alive(self) -> bool:
+        """False only while an owned planner has been in one step for two minutes though the broker answers."""
+        busy = any(owner.lock.locked() for owner in self._ownership.owners.values())
+        if not busy or self._broker().state is CheckState.FAILED:
+            self._stuck_since = None
+            return True
+        if self._stuck_since is None:
+            self._stuck_since = time.monotonic()
+        return time.monotonic() - self._stuck_since < STUCK_S
+
+    async def watch_broker(self) -> None:
+        """Asks the broker for metadata every few seconds. Runs until cancelled."""
+        while True:
+            if await self._publisher.answers(_PROBE_S):
+                self._broker_at = time.monotonic()
+            await asyncio.sleep(_BROKER_S)
+
+    def _broker(self) -> Check:
+        age = time.monotonic() - self._broker_at
+        if self._broker_at and age < 3 * _BROKER_S:
+            return Check("broker", CheckState.OK)
+        return Check("broker", CheckState.FAILED, "the broker does not answer")
+
+    def _tables(self) -> Check:
+        if not self._follower.caught_up.is_set():
+            return Check("tables", CheckState.FAILED, "reading connectors and requests")
+        if self._app.rebalancing or not self._app.assignor.assigned_actives():
+            return Check("tables", CheckState.FAILED, "partitions are moving")
+        if not all(owner.ready for owner in self._ownership.owners.values()):
+            return Check("tables", CheckState.FAILED, "reading planner rows")
+        return Check("tables", CheckState.OK)
+
+    @staticmethod
+    async def _probe(name: str, check: Callable[[], Awaitable[Any]]) -> Check:
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                await check()
+            return Check(name, CheckState.OK)
+        except Exception as exc:  # noqa: BLE001 - whatever is wrong with it, it is away
+            return Check(name, CheckState.DEGRADED, type(exc).__name__)

@@ -1,0 +1,108 @@
+"""The REST application: the routes, and what is around every one of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+from aiohttp import hdrs, web
+from prometheus_client import Counter, Histogram
+
+from api.rest import fetch, health, requests, schemas
+from api.rest.auth import Principal, authenticate
+from api.rest.body import LIMIT_BYTES
+from api.rest.problem import Problem, from_http
+from api.rest.services import SERVICES, RestServices
+from app.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Secured = Callable[[web.Request, Principal], Awaitable[web.Response]]
+
+
+def guarded(handler: Secured, scope: str) -> Handler:
+    """The handler behind a bearer token that holds ``scope``."""
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        values = request.headers.getall(hdrs.AUTHORIZATION, [])
+        return await handler(request, await authenticate(request.app[SERVICES].verifier, values, scope))
+
+    return checked
+
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("POST", "/api/v1/connectors/fetch", guarded(fetch.post, "fetch")),
+    ("GET", requests.PATH, guarded(requests.get, "connectors:read")),
+    ("GET", "/livez", health.livez),
+    ("GET", "/readyz", health.readyz),
+    ("GET", "/metrics", health.metrics),
+    ("GET", "/version", health.version),
+    ("GET", "/schemas/{fingerprint}", schemas.schema),
+    ("GET", "/problems/{slug}", schemas.problem),
+)
+
+
+def build_app(services: RestServices) -> web.Application:
+    """The aiohttp application over these services; it opens nothing by itself."""
+    app = web.Application(middlewares=[_answer_every_error], client_max_size=LIMIT_BYTES)
+    app[SERVICES] = services
+    app[METERS] = _Meters(services.metrics)
+    for method, path, handler in ROUTES:
+        app.router.add_route(method, path, handler)
+    app.on_response_prepare.append(_dress)
+    return app
+
+
+@web.middleware
+async def _answer_every_error(request: web.Request, handler: Handler) -> web.StreamResponse:
+    began = perf_counter()
+    try:
+        response = await handler(request)
+    except Exception as error:  # noqa: BLE001 - every error becomes an answer
+        response = _told(request, error).response()
+    request.app[METERS].count(request.match_info.route.resource, response.status, perf_counter() - began)
+    return response
+
+
+def _told(request: web.Request, error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, web.HTTPException):
+        return from_http(error)
+    # The one place where an unforeseen error ends: logged whole, answered without a word of it.
+    log.error("request failed", exc_info=error, extra={"method": request.method, "path": request.path[:200]})
+    return Problem("internal")
+
+
+class _Meters:
+    """Counts answers by route pattern; keeps the labelled metrics, whose look-up costs more than the counting."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._found: dict[tuple[int, int], tuple[Counter, Histogram]] = {}
+
+    def count(self, resource: web.AbstractResource | None, status: int, took_s: float) -> None:
+        key = (id(resource), status)
+        counter, histogram = self._found.get(key) or self._find(key, resource)
+        counter.inc()
+        histogram.observe(took_s)
+
+    def _find(self, key: tuple[int, int], resource: web.AbstractResource | None) -> tuple[Counter, Histogram]:
+        route = resource.canonical if resource is not None else "none"
+        found = (
+            self._metrics.http_requests_total.labels(route, str(key[1])),
+            self._metrics.http_request_seconds.labels(route),
+        )
+        self._found[key] = found
+        return found
+
+
+METERS = web.AppKey("meters", _Meters)
+
+
+async def _dress(_request: web.BaseRequest, response: web.StreamResponse) -> None:
+    headers = response.headers
+    headers.popall(hdrs.SERVER, None)
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault(hdrs.CACHE_CONTROL, "no-store")

@@ -1,0 +1,1 @@
+"""Connector Service: fetches advertising and CRM data through the providers' own quotas."""

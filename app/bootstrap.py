@@ -1,0 +1,314 @@
+"""The only file that picks concrete classes. ``build`` wires one worker; importing it opens nothing."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from faust.types import TP
+
+from agents import fetcher, intake, planner
+from api.readiness import Readiness
+from api.rest.auth import build_verifier
+from api.rest.services import RestServices
+from app.clock import SystemClock
+from app.config import Settings, effective_quotas
+from app.connectors.base import Hosts, Limits, ProviderHttp
+from app.connectors.dv360.client import Dv360Connector
+from app.connectors.session import provider_session
+from app.domain.coverage import Freshness
+from app.domain.messages import Offer, StepOutcome
+from app.domain.model import Catalogue, ConnectorFacts
+from app.domain.retry import RetryPolicy
+from app.domain.state import ConnectorRules, Rules
+from app.oauth.tokens import GrantTokenSource
+from app.oauth.vault import Vault
+from app.ports import Clock, Connector
+from app.services.fetching import run_step
+from app.storage.postgres.connectors import PostgresConnectorStore
+from app.storage.postgres.database import Database
+from app.storage.postgres.grants import PostgresGrantStore
+from app.storage.postgres.requests import PostgresRequestHistory
+from app.storage.redis_cache import RedisCache
+from app.storage.results import ObjectResultStore
+from app.streams import crash, faust_touches, kafka, topology
+from app.streams.codecs import EventCodec
+from app.streams.fetch_shell import FetchShell
+from app.streams.follower import Follower
+from app.streams.intake_shell import IntakeShell
+from app.streams.kafka import Broker, Commands, Publisher
+from app.streams.ownership import Ownership
+from app.streams.permits import PermitDesk
+from app.streams.planner_shell import PlannerShell
+from app.streams.projector import Projector
+from app.streams.topics import Names
+from app.streams.views import WorkerViews
+from app.telemetry.metrics import Metrics
+
+
+def connectors_of(settings: Settings) -> dict[str, Connector]:
+    """Every adapter there is, by connector type."""
+    dv360 = settings.providers.dv360
+    found: list[Connector] = [Dv360Connector(reports_url=dv360.reports_url, poll_schedule_s=dv360.poll_schedule_s)]
+    return {connector.connector_type: connector for connector in found}
+
+
+def hosts_of(settings: Settings) -> dict[str, Hosts]:
+    """Where each adapter may call, by connector type."""
+    dv360 = settings.providers.dv360
+    return {"DV360": Hosts((dv360.reports_url, dv360.api_url), dv360.download_hosts, dv360.allow_private_hosts)}
+
+
+def catalogue_of(connectors: Mapping[str, Connector]) -> Catalogue:
+    """Connector type -> report types, as the adapters declare them."""
+    return {name: connector.reports for name, connector in connectors.items()}
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What one provider call may cost."""
+    timeout = settings.call.timeout_s
+    return Limits(call_s=timeout, stream_s=max(timeout, Limits().stream_s))
+
+
+def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
+    """The planner's settings: the adapters' declarations, corrected by the settings."""
+    limits = limits_of(settings)
+    window_ms = int(settings.queue.batch_window * 1000)
+    return Rules(
+        connectors={
+            name: ConnectorRules(
+                quotas=effective_quotas(connector.quotas, settings),
+                steps=tuple(connector.steps),
+                minimum_calls=connector.minimum_calls,
+                poll_schedule_s=tuple(connector.poll_schedule_s),
+                cost_per_call=str(settings.cost_per_call.of(name)),
+            )
+            for name, connector in connectors.items()
+        },
+        catalogue=catalogue_of(connectors),
+        window_ms=window_ms,
+        max_concurrent=settings.queue.max_concurrent,
+        max_live=settings.queue.max_live_requests,
+        freshness=Freshness(int(settings.reuse.open_s * 1000), int(settings.reuse.settling_s * 1000), window_ms),
+        retry=RetryPolicy(settings.retry.max_attempts, settings.retry.base_s, settings.retry.cap_s),
+        permit_valid_ms=int(settings.streams.permit_valid_s * 1000),
+        call_timeout_ms=int(max(limits.call_s, limits.stream_s) * 1000),
+        lease_ms=int(settings.streams.lease_s * 1000),
+        closed_mark_ms=int(settings.streams.closed_mark_s * 1000),
+        retention_ms=settings.storage.retention_days * 86_400_000,
+        cost_unit=settings.cost_per_call.unit,
+    )
+
+
+@dataclass(slots=True)
+class Fetching:
+    """Runs a leased step with everything it needs; the shared HTTP session is made in the loop."""
+
+    settings: Settings
+    clock: Clock
+    connectors: Mapping[str, Connector]
+    hosts: Mapping[str, Hosts]
+    limits: Limits
+    tokens: GrantTokenSource
+    results: ObjectResultStore
+    desk: PermitDesk
+    point: crash.CrashPoint
+    session: aiohttp.ClientSession | None = None
+
+    async def run(self, offer: Offer) -> StepOutcome | None:
+        """``services.fetching.run_step`` for one offer."""
+        if self.session is None:
+            self.session = provider_session([name for h in self.hosts.values() for name in h.private_names()])
+        kind = offer.connector.connector_type
+        calls = ProviderHttp(
+            session=self.session,
+            permits=self.desk.of(offer),
+            tokens=self.tokens,
+            clock=self.clock,
+            offer=offer,
+            hosts=self.hosts[kind],
+            limits=self.limits,
+            crash=self.point,
+        )
+        return await run_step(
+            offer,
+            connector=self.connectors[kind],
+            calls=calls,
+            results=self.results,
+            clock=self.clock,
+            worker=self.desk.worker,
+            crash=self.point,
+        )
+
+    async def close(self) -> None:
+        if self.session is not None:
+            await self.session.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker, wired and not started."""
+
+    settings: Settings
+    topology: topology.Topology
+    publisher: Publisher
+    ownership: Ownership
+    follower: Follower
+    projector: Projector
+    planner: PlannerShell
+    fetches: FetchShell
+    fetching: Fetching
+    database: Database
+    cache: RedisCache
+    readiness: Readiness
+    rest: RestServices
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """PostgreSQL and Redis."""
+
+    database: Database
+    connectors: PostgresConnectorStore
+    grants: PostgresGrantStore
+    history: PostgresRequestHistory
+    cache: RedisCache
+    vault: Vault
+
+
+def stores_of(settings: Settings, clock: Clock) -> Stores:
+    """Opens nothing: each connects when it is first used."""
+    database = Database(settings.postgres)
+    return Stores(
+        database,
+        PostgresConnectorStore(database),
+        PostgresGrantStore(database),
+        PostgresRequestHistory(database),
+        RedisCache(settings.redis.url.get_secret_value(), clock, timeout_s=settings.redis.timeout_s),
+        Vault(settings.vault.ring()),
+    )
+
+
+def worker_name(settings: Settings) -> str:
+    """This incarnation's name in the group: its URL and what tells it from the one before a restart."""
+    url = settings.http.advertised_url or f"http://{socket.gethostname()}:{settings.http.port}"
+    return f"{url.rstrip('/')}/{uuid.uuid4().hex[:12]}"
+
+
+def build(settings: Settings) -> Worker:
+    """Wires one worker from the settings."""
+    clock, metrics, names = SystemClock(), Metrics(), Names(settings.streams.topic_prefix)
+    point = crash.armed(settings.streams.crash_at)
+    broker, stores, connectors = kafka.broker_of(settings), stores_of(settings, clock), connectors_of(settings)
+    rules = rules_of(settings, connectors)
+    name = worker_name(settings)
+    topo = topology.build(settings, names, broker, name)
+    publisher = Publisher(broker)
+    desk = PermitDesk(publisher, names.planner, name, clock, settings.streams.permit_valid_s, clock.now)
+    follower = Follower(broker, names, desk.on_answer)
+    ownership = Ownership(
+        broker=broker, group=settings.streams.group, names=names, rules=rules, publisher=publisher, now=clock.now
+    )
+    fetching = _fetching(settings, clock, connectors, stores, desk, point)
+    planner_shell = _planner(settings, topo, names, ownership, publisher, broker, point, metrics)
+    fetches = FetchShell(
+        publisher=publisher,
+        inbox=names.planner,
+        worker=name,
+        run_step=fetching.run,
+        most=settings.worker.max_steps,
+        heartbeat_s=settings.streams.heartbeat_s,
+        crash=point,
+    )
+    _agents(topo, names, publisher, rules, follower, stores, planner_shell, fetches, point, metrics)
+    readiness = Readiness(topo.app, publisher, ownership, follower, stores.database, stores.cache)
+    rest = _rest(settings, clock, metrics, names, publisher, follower, stores, readiness, rules)
+    projector = Projector(broker, names.requests, f"{settings.streams.group}-projector", stores.history)
+    metrics.describe_build(rest.version)
+    return Worker(
+        settings, topo, publisher, ownership, follower, projector, planner_shell, fetches, fetching,
+        stores.database, stores.cache, readiness, rest, metrics,
+    )  # fmt: skip
+
+
+def _fetching(
+    settings: Settings, clock: Clock, connectors: Mapping[str, Connector], stores: Stores, desk: PermitDesk,
+    point: crash.CrashPoint,
+) -> Fetching:  # fmt: skip
+    tokens = GrantTokenSource(
+        grants=stores.grants, cache=stores.cache, vault=stores.vault, clock=clock, settings=settings
+    )
+    results = ObjectResultStore(settings.storage.url)
+    return Fetching(settings, clock, connectors, hosts_of(settings), limits_of(settings), tokens, results, desk, point)
+
+
+def _planner(
+    settings: Settings, topo: topology.Topology, names: Names, ownership: Ownership, publisher: Publisher, broker: Broker,
+    point: crash.CrashPoint, metrics: Metrics,
+) -> PlannerShell:  # fmt: skip
+    async def read_back(source: tuple[str, int, int]) -> Any:
+        record = await kafka.fetch_one(broker, *source)
+        return None if record is None else (record.key, record.value, list(record.headers))
+
+    shell = PlannerShell(
+        app=topo.app, names=names, ownership=ownership, publisher=publisher,
+        events=EventCodec(settings.kafka.event_format), crash=point, read_back=read_back, metrics=metrics,
+    )  # fmt: skip
+
+    async def take_over(partitions: set[int]) -> None:
+        await ownership.take_over(partitions, faust_touches.generation(topo.app))
+        metrics.table_recovery_seconds.labels("planner").observe(ownership.recovery_s)
+        await shell.announce_members()
+
+    def positions() -> dict[Any, int]:
+        return {TP(topic, p): offset for (topic, p), offset in ownership.positions().items()}
+
+    faust_touches.install(topo.app, take_over=take_over, positions=positions)
+    topo.app.on_partitions_revoked.connect(lambda *args, **kwargs: ownership.suspend(), weak=False)
+    return shell
+
+
+def _agents(
+    topo: topology.Topology, names: Names, publisher: Publisher, rules: Rules, follower: Follower, stores: Stores,
+    planner_shell: PlannerShell, fetches: FetchShell, point: crash.CrashPoint, metrics: Metrics,
+) -> None:  # fmt: skip
+    intake_shell = IntakeShell(
+        names=names, publisher=publisher, catalogue=rules.catalogue, replica=follower.connectors,
+        find_connector=stores.connectors.find, known_bodies=stores.history.known_bodies, crash=point, metrics=metrics,
+    )  # fmt: skip
+    intake.register(topo.app, topo.commands, intake_shell.run)
+    planner.register(topo.app, topo.planner, planner_shell.run)
+    fetcher.register(topo.app, topo.fetches, fetches.run)
+
+
+def _rest(
+    settings: Settings, clock: Clock, metrics: Metrics, names: Names, publisher: Publisher, follower: Follower,
+    stores: Stores, readiness: Readiness, rules: Rules,
+) -> RestServices:  # fmt: skip
+    async def find(connector_id: str) -> ConnectorFacts | None:
+        return follower.connectors.get(connector_id) or await stores.connectors.find(connector_id)
+
+    auth = settings.auth
+    return RestServices(
+        publisher=Commands(publisher, names.commands),
+        views=WorkerViews(follower, stores.history),
+        connector=find,
+        readiness=readiness.checks,
+        metrics=metrics,
+        verifier=build_verifier(
+            clock, jwks_url=auth.jwks_url, jwks_file=auth.jwks_file, issuer=auth.issuer, audience=auth.audience
+        ),
+        clock=clock,
+        catalogue=rules.catalogue,
+        alive=readiness.alive,
+    )
+
+
+def topic_names(settings: Settings) -> Sequence[str]:
+    """Every topic the service needs."""
+    return list(Names(settings.streams.topic_prefix).settings())

@@ -1,0 +1,93 @@
+"""``connector connectors``: accounts at providers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.environment import load_settings
+from app.cli.failures import CommandFailed
+from app.cli.output import AsJson, print_facts, print_rows
+from app.cli.waiting import wait
+
+if TYPE_CHECKING:
+    from app.config import Settings
+    from app.domain.model import ConnectorFacts
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Connect accounts at providers and list them.")
+COLUMNS = ("connector_id", "connector_type", "account_id", "status", "time_zone", "currency")
+LIMIT_BYTES = 64 * 1024
+
+
+@app.command()
+def add(
+    org: Annotated[int, typer.Option(min=1, help="Organisation that owns the account.")],
+    connector_type: Annotated[str, typer.Option("--type", help="DV360, TTD, META, GOOGLE_ADS or SHEETS.")],
+    account: Annotated[str, typer.Option(help="The account's id at the provider.")],
+    credentials: Annotated[
+        Path,
+        typer.Option(help='JSON file: {"refresh_token": "..."} or {"api_key": "..."}.', exists=True, dir_okay=False),
+    ],
+    time_zone: Annotated[str, typer.Option(help="The account's own zone, which its days are in.")] = "UTC",
+    currency: Annotated[str | None, typer.Option(help="The account's currency, ISO 4217.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Connect an account with a credential brought from elsewhere; again for the same account replaces it.
+
+    Example: connector connectors add --org 1 --type DV360 --account 1001 --credentials grant.json
+    """
+    given = _read(credentials)
+    settings = load_settings()
+    facts = wait(_add(settings, org, connector_type.upper(), account, given, time_zone, currency))
+    print_facts(asdict(facts), as_json=as_json)
+
+
+@app.command("list")
+def list_(
+    org: Annotated[int, typer.Option(min=1, help="Organisation whose connectors are listed.")],
+    as_json: AsJson = False,
+) -> None:
+    """List an organisation's connectors.
+
+    Example: connector connectors list --org 1 --json
+    """
+    found = wait(_list(load_settings(), org))
+    empty = f"organisation {org} has no connectors; next: connector connectors add --org {org} ..."
+    print_rows([asdict(facts) for facts in found], COLUMNS, as_json=as_json, empty=empty)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The credentials file. What is wrong with it is told without a word of its content."""
+    raw = path.read_bytes()
+    try:
+        value = json.loads(raw) if len(raw) <= LIMIT_BYTES else None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise CommandFailed(f"{path} is not one JSON object of at most 64 kB", advice='{"refresh_token": "..."}')
+    return value
+
+
+async def _add(
+    settings: Settings,
+    org: int,
+    connector_type: str,
+    account: str,
+    given: dict[str, Any],
+    time_zone: str,
+    currency: str | None,
+) -> ConnectorFacts:
+    raise NotImplementedError
+
+
+async def _list(settings: Settings, org: int) -> Sequence[ConnectorFacts]:
+    from app.cli.database import database
+    from app.storage.postgres.connectors import PostgresConnectorStore
+
+    async with database(settings) as opened:
+        return await PostgresConnectorStore(opened).list_for(org)

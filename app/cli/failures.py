@@ -1,0 +1,55 @@
+"""What a command says when it fails: one sentence, the next command to type, and an exit code. Never a traceback,
+unless asked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+FAILED, USAGE, NOT_READY, NOT_FOUND, BAD_SETTINGS = 1, 2, 3, 4, 78
+
+
+class CommandFailed(Exception):
+    """A command cannot do what it was asked for. ``advice`` is the next command to type, or what to change."""
+
+    def __init__(self, message: str, *, advice: str = "", code: int = FAILED) -> None:
+        super().__init__(message)
+        self.advice = advice
+        self.code = code
+
+
+def judged(error: Exception) -> CommandFailed:
+    """The failure to tell for any error. Libraries' errors are told apart by name, so that none has to be imported."""
+    if isinstance(error, CommandFailed):
+        return error
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if "SettingsError" in names:
+        faults: Sequence[str] = getattr(error, "faults", ())
+        return CommandFailed("\n".join(faults), advice="correct these, then: connector config show", code=BAD_SETTINGS)
+    if "TopicMismatch" in names:
+        return CommandFailed(str(error), advice="connector topics apply", code=NOT_READY)
+    if names & {"UndefinedTableError", "UndefinedColumnError"}:
+        return CommandFailed("the database is not up to date", advice="connector migrate", code=NOT_READY)
+    if names & {"StackError"}:
+        return CommandFailed(str(error), advice="python -m deploy.local down", code=NOT_READY)
+    if names & {"KafkaConnectionError", "KafkaTimeoutError", "NodeNotReadyError", "BrokerUnavailable"}:
+        return CommandFailed("the broker does not answer", advice="connector up", code=NOT_READY)
+    if names & {"TimeoutError", "ConnectionError", "PostgresConnectionError", "CannotConnectNowError", "OSError"}:
+        return CommandFailed(
+            f"a server does not answer ({type(error).__name__})", advice="connector up", code=NOT_READY
+        )
+    # The text of an unforeseen error may quote anything, an address with a password too: only its type is shown.
+    return CommandFailed(f"unexpected {type(error).__name__}", advice="CONNECTOR_DEBUG=1 shows where")
+
+
+def exit_with(error: Exception) -> NoReturn:
+    """Tells the failure on standard error and exits. With CONNECTOR_DEBUG=1 the error itself is raised."""
+    if os.environ.get("CONNECTOR_DEBUG") == "1":
+        raise error
+    failure = judged(error)
+    sys.stderr.write(f"error: {failure}\n")
+    if failure.advice:
+        sys.stderr.write(f"next:  {failure.advice}\n")
+    sys.exit(failure.code)

@@ -1,0 +1,134 @@
+"""Everything on one machine: servers, sandbox and worker, for ``connector up``.
+
+What is started here ends here: the supervisor of ``deploy.local`` takes all programs down with this process, however
+it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from api.rest.auth import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER
+from app.cli.environment import ENV_FILE, write_env
+from app.cli.failures import NOT_READY, CommandFailed
+from app.cli.issuer import DevelopmentIssuer
+from deploy.local import Stack
+from deploy.local.processes import Processes, Program, tail
+
+READY_S = 20.0
+STOP_S = 30.0
+_POLL_S = 0.1
+
+
+@dataclass
+class LocalRun:
+    """A running local installation in ``folder``. Use as a context manager; ``env`` is what its processes are given."""
+
+    folder: Path
+    report: Callable[[str], None]
+    http_port: int = 8003
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        self.folder = self.folder.resolve()
+        self.stack = Stack.start(self.folder, report=self.report)
+        self._processes = Processes(self.folder / "logs" / "up.log")
+        try:
+            self.env = self._environment()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        (self.folder / ENV_FILE).unlink(missing_ok=True)
+        self._processes.end(STOP_S)
+        self.stack.stop()
+
+    def _environment(self) -> dict[str, str]:
+        issuer = DevelopmentIssuer(self.folder / "auth")
+        issuer.prepare()
+        return {
+            **self.stack.env(),
+            "CONNECTOR__STORAGE__URL": f"file:{self.folder / 'results'}",
+            "CONNECTOR__HTTP__PORT": str(self.http_port or _free_port()),
+            "CONNECTOR__HTTP__HOST": "127.0.0.1",
+            "CONNECTOR__AUTH__JWKS_FILE": str(issuer.jwks_file),
+            "CONNECTOR__AUTH__ISSUER": DEVELOPMENT_ISSUER,
+            "CONNECTOR__AUTH__AUDIENCE": DEVELOPMENT_AUDIENCE,
+        }
+
+    def start_sandbox(self, *arguments: str) -> dict[str, Any]:
+        """Starts the simulator and adds its addresses to ``env``; its ready line. Raises ``CommandFailed``."""
+        log = self.folder / "logs" / "sandbox.log"
+        log.unlink(missing_ok=True)
+        calls = self.folder / "logs" / "sandbox-calls.jsonl"
+        self._spawn("sandbox", "app.sandbox", "--log", str(calls), *arguments)
+        ready = self._first_json(log, "sandbox")
+        self.env |= ready["env"]
+        return ready
+
+    def publish_env(self) -> None:
+        """Leaves the addresses for other commands."""
+        write_env(self.folder / ENV_FILE, self.env)
+
+    def start_worker(self) -> Path:
+        """Starts a worker; where it logs to."""
+        log = self.folder / "logs" / "worker.log"
+        log.unlink(missing_ok=True)
+        self._spawn("worker", "app", "worker")
+        return log
+
+    def worker_code(self) -> int | None:
+        """The worker's exit code, None while it runs."""
+        return self._processes.exit_code("worker")
+
+    def follow(self, log: Path) -> int:
+        """Copies the worker's log to standard output until the worker ends; its exit code."""
+        with log.open("rb") as lines:
+            while True:
+                code = self.worker_code()
+                piece = lines.read()
+                if piece:
+                    sys.stdout.buffer.write(piece)
+                    sys.stdout.flush()
+                elif code is not None:
+                    return code
+                else:
+                    time.sleep(_POLL_S)
+
+    def _spawn(self, name: str, module: str, *arguments: str) -> None:
+        environment = {**os.environ, **self.env, **self.overrides}
+        log = self.folder / "logs" / f"{name}.log"
+        argv = [sys.executable, "-m", module, *arguments]
+        self._processes.spawn(Program(name, argv, log, Path.cwd(), environment))
+
+    def _first_json(self, log: Path, name: str) -> dict[str, Any]:
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline and self._processes.exit_code(name) is None:
+            for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else ():
+                if line.startswith("{") and line.endswith("\n"):
+                    ready: dict[str, Any] = json.loads(line)
+                    return ready
+            time.sleep(_POLL_S)
+        raise CommandFailed(f"the {name} did not start; {tail(log)}", code=NOT_READY)
+
+
+def _free_port() -> int:
+    """A port that nobody listens on at this moment; for people who run several installations at once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

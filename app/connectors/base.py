@@ -1,0 +1,250 @@
+"""HTTP to a provider on behalf of one leased step: one permit, one request (spec section 14, R2).
+
+The order inside a call is fixed: token, permit, connection, permit checked, bytes. A token refresh can take seconds,
+so it comes before the permit's ten seconds begin; what can still take long after the permit is asked is checked by
+``session``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from app.connectors import body
+from app.connectors.body import Limits
+from app.connectors.failures import transport_failure
+from app.connectors.hosts import Hosts, checked
+from app.connectors.session import DEPARTURE, AlreadyDeparted, Departure, StalePermit
+from app.domain.errors import PermitDenied, ProviderError
+from app.domain.messages import Offer
+from app.ports import Clock, HttpAnswer, HttpStream, Permit, Permits, TokenSource
+
+__all__ = ["Hosts", "Limits", "ProviderHttp"]
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""Permits one call may use up while none of its requests could leave in time."""
+
+RETRY_IN_S = 1.0
+"""When no permit stayed fresh until the connection was there, the step is handed back for this long."""
+
+USER_AGENT = "connector-service (gzip)"
+"""Google compresses only for agents that name gzip beside asking for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call as the adapter wants it. ``token`` is not kept here, so that no repr can show it."""
+
+    method: str
+    url: URL
+    charge: str
+    data: bool
+    authorised: bool
+    total_s: float
+    json: Any = None
+    form: Mapping[str, str] | None = None
+    params: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """A request that left, its answer's head, the permit it spends and when it must have ended (loop time)."""
+
+    response: aiohttp.ClientResponse
+    permit: Permit
+    deadline: float
+
+
+class _Stream:
+    """``ports.HttpStream`` over one exchange."""
+
+    def __init__(self, exchange: _Exchange, limits: Limits) -> None:
+        self.status = exchange.response.status
+        self.headers: Mapping[str, str] = _lower(exchange.response)
+        self._exchange = exchange
+        self._limits = limits
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return body.pieces(
+            self._exchange.response, self._limits, most=self._limits.stream_bytes, deadline=self._exchange.deadline
+        )
+
+
+class ProviderHttp:
+    """``ports.Calls`` for one step of one offer; cheap to make, over the shared session (``session.provider_session``).
+
+    ``crash`` is told the crash points ``token_read``, ``request_sent`` and ``response_begun``.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: aiohttp.ClientSession,
+        permits: Permits,
+        tokens: TokenSource,
+        clock: Clock,
+        offer: Offer,
+        hosts: Hosts,
+        limits: Limits | None = None,
+        crash: Callable[[str], None] = lambda _point: None,
+    ) -> None:
+        self.made = 0
+        self.first_at: int | None = None
+        self._session = session
+        self._permits = permits
+        self._tokens = tokens
+        self._clock = clock
+        self._connector = offer.connector
+        self._hosts = hosts
+        self._limits = limits or Limits()
+        self._crash = crash
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        charge: str,
+        data: bool = False,
+        authorised: bool = True,
+        json: Any = None,
+        form: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpAnswer:
+        """One call and its whole answer, whatever its status. Raises ``ProviderError`` or ``PermitDenied``."""
+        target = checked(url, self._hosts, authorised=authorised)
+        total_s = self._limits.call_s
+        call = _Call(method, target, charge, data, authorised, total_s, json, form, params, headers)
+        async with self._exchange(call) as exchange:
+            content = await body.whole(exchange.response, self._limits, deadline=exchange.deadline)
+            return HttpAnswer(exchange.response.status, _lower(exchange.response), content)
+
+    def stream(
+        self, method: str, url: str, *, charge: str, data: bool = False, authorised: bool = True
+    ) -> AbstractAsyncContextManager[HttpStream]:
+        """One call whose body is read in pieces; its permit is given back when the context ends."""
+        return self._stream(method, url, charge, data, authorised)
+
+    @asynccontextmanager
+    async def _stream(
+        self, method: str, url: str, charge: str, data: bool, authorised: bool
+    ) -> AsyncIterator[HttpStream]:
+        target = checked(url, self._hosts, authorised=authorised)
+        call = _Call(method, target, charge, data, authorised, self._limits.stream_s)
+        async with self._exchange(call) as exchange:
+            yield _Stream(exchange, self._limits)
+
+    @asynccontextmanager
+    async def _exchange(self, call: _Call) -> AsyncIterator[_Exchange]:
+        token = await self._token(call)
+        exchange = await self._open(call, token)
+        if exchange.response.status == 401 and token is not None:
+            self._end(exchange)
+            token = await self._token(call, rejected=token)
+            exchange = await self._open(call, token)
+        try:
+            yield exchange
+        finally:
+            self._end(exchange)
+
+    async def _token(self, call: _Call, rejected: str | None = None) -> str | None:
+        if not call.authorised:
+            return None
+        facts = self._connector
+        token = await self._tokens.access_token(facts.org_id, facts.grant_id, rejected=rejected)
+        self._crash("token_read")
+        return token
+
+    async def _open(self, call: _Call, token: str | None) -> _Exchange:
+        """Takes a permit and sends; asks for another when it went stale, or when a kept-alive connection was gone."""
+        reset = False
+        for _ in range(TRIES):
+            permit = await self._permits.take(call.charge, data=call.data)
+            try:
+                return await self._depart(call, token, permit)
+            except (StalePermit, AlreadyDeparted) as again:
+                reset = isinstance(again, AlreadyDeparted)
+                self._permits.give_back(permit)
+            except BaseException:
+                self._permits.give_back(permit)
+                raise
+        if reset:
+            raise transport_failure(AlreadyDeparted())
+        raise PermitDenied("quota", RETRY_IN_S)
+
+    async def _depart(self, call: _Call, token: str | None, permit: Permit) -> _Exchange:
+        departure = Departure(
+            permit.usable_until, self._clock.monotonic, self._left, partial(self._crash, "request_sent")
+        )
+        deadline = asyncio.get_running_loop().time() + call.total_s
+        mark = DEPARTURE.set(departure)
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._send(call, token)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            failure: ProviderError = transport_failure(error)
+        else:
+            self._crash("response_begun")
+            log.debug(
+                "provider_call", extra={"method": call.method, "url": _plain(call.url), "status": response.status}
+            )
+            return _Exchange(response, permit, deadline)
+        finally:
+            DEPARTURE.reset(mark)
+        log.info("provider_call_failed", extra={"url": _plain(call.url), "code": failure.failure.code})
+        raise failure
+
+    async def _send(self, call: _Call, token: str | None) -> aiohttp.ClientResponse:
+        return await self._session.request(
+            call.method,
+            call.url,
+            json=call.json,
+            data=call.form,
+            params=call.params,
+            headers=_headers(call, token),
+            allow_redirects=False,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._limits.connect_s, sock_read=self._limits.idle_s),
+        )
+
+    def _left(self) -> None:
+        self.made += 1
+        if self.first_at is None:
+            self.first_at = self._clock.now()
+
+    def _end(self, exchange: _Exchange) -> None:
+        # Closes the connection unless the body was read to its end, in which case it is back in the pool already.
+        exchange.response.close()
+        self._permits.give_back(exchange.permit)
+
+
+def _headers(call: _Call, token: str | None) -> dict[str, str]:
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip", **(call.headers or {})}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
+
+
+def _lower(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """Header names in lower case; of a repeated one the first."""
+    found: dict[str, str] = {}
+    for name, value in response.headers.items():
+        found.setdefault(name.lower(), value)
+    return found
+
+
+def _plain(url: URL) -> str:
+    """For logs: signed links carry their secret in the query."""
+    return str(url.with_query(None).with_fragment(None))

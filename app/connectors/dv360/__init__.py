@@ -1,0 +1,1 @@
+"""DV360: reports of Bid Manager v2."""

@@ -1,0 +1,68 @@
+"""DV360's one error table. The first row that matches decides; every row is tested by itself.
+
+Calls are named ``create``, ``run``, ``status`` (Bid Manager) and ``download`` (the signed storage link).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from app.connectors import google_errors
+from app.connectors.dv360.quotas import REPORTS_PER_DAY, REPORTS_PER_USER
+from app.connectors.google_errors import Row
+from app.domain.errors import ErrorClass, Failure, ProviderError
+
+_QUOTAS = "developers.google.com/bid-manager/quotas"
+_ERRORS = "developers.google.com/bid-manager/errors"
+_LOST = "cloud.google.com/storage/docs/json_api/v1/status-codes"
+_CLIENT = "google-api-python-client googleapiclient/http.py, _should_retry_response"
+_SIGNED = "cloud.google.com/storage/docs/access-control/signed-urls: ExpiredToken 400, AccessDenied and expired V4 403"
+_OWNED = "Bid Manager guide: queries and reports are visible only to the user who made them"
+_RPC = "google/rpc/code.proto, mapping to HTTP"
+
+# Which bucket a plain "too fast" means is not said, so it names none and the planner closes the broadest short one.
+ROWS: tuple[Row, ...] = (
+    Row((403, 403), ErrorClass.QUOTA, "daily_quota", _QUOTAS, reasons=("dailyLimitExceeded",),
+        retryable=True, throttle=True, quota=REPORTS_PER_DAY),
+    Row((403, 429), ErrorClass.QUOTA, "daily_quota", _QUOTAS, reasons=("RESOURCE_EXHAUSTED", "RATE_LIMIT_EXCEEDED"),
+        window="day", retryable=True, throttle=True, quota=REPORTS_PER_DAY),
+    Row((403, 429), ErrorClass.QUOTA, "rate_limited", _QUOTAS, reasons=("RESOURCE_EXHAUSTED", "RATE_LIMIT_EXCEEDED"),
+        window="user", retryable=True, throttle=True, quota=REPORTS_PER_USER),
+    Row((403, 403), ErrorClass.QUOTA, "rate_limited", _CLIENT, reasons=("userRateLimitExceeded",),
+        retryable=True, throttle=True, quota=REPORTS_PER_USER),
+    Row((403, 403), ErrorClass.QUOTA, "rate_limited", _CLIENT,
+        reasons=("rateLimitExceeded", "quotaExceeded", "RATE_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"),
+        retryable=True, throttle=True),
+    Row((429, 429), ErrorClass.QUOTA, "rate_limited", _QUOTAS, retryable=True, throttle=True),
+    Row((400, 400), ErrorClass.PROVIDER_RESPONSE, "download_link_expired", _SIGNED,
+        calls=("download",), retryable=True),
+    Row((403, 403), ErrorClass.PROVIDER_RESPONSE, "download_link_expired", _SIGNED,
+        calls=("download",), retryable=True),
+    Row((401, 401), ErrorClass.PROVIDER_RESPONSE, "download_link_expired", _SIGNED,
+        calls=("download",), retryable=True),
+    Row((404, 404), ErrorClass.NOT_FOUND, "report_lost", _LOST,
+        calls=("download",), retryable=True, remote_lost=True),
+    Row((401, 401), ErrorClass.AUTHORISATION, "token_rejected", _ERRORS),
+    Row((403, 403), ErrorClass.AUTHORISATION, "insufficient_scope", "google.rpc.ErrorInfo, googleapis.com domain",
+        reasons=("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientPermissions")),
+    Row((403, 403), ErrorClass.AUTHORISATION, "no_access", _ERRORS),
+    Row((404, 404), ErrorClass.NOT_FOUND, "report_lost", _OWNED,
+        calls=("run", "status"), retryable=True, remote_lost=True),
+    Row((404, 404), ErrorClass.NOT_FOUND, "not_found", _ERRORS),
+    Row((408, 408), ErrorClass.PROVIDER_SYSTEM, "read_timeout", _RPC, retryable=True, system=True),
+    Row((400, 400), ErrorClass.INVALID_REQUEST, "invalid_report", _ERRORS),
+    Row((402, 499), ErrorClass.INVALID_REQUEST, "request_refused", _RPC),
+    Row((500, 599), ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", _ERRORS, retryable=True, system=True),
+    Row((300, 399), ErrorClass.PROVIDER_RESPONSE, "redirect_refused", "redirects are never followed"),
+    Row((0, 999), ErrorClass.PROVIDER_RESPONSE, "unexpected_status", "no other status is documented", retryable=True),
+)  # fmt: skip
+
+
+def refusal(call: str, status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
+    """The classified failure of an answer that is not a plain 200."""
+    return ProviderError(classify(call, status, headers, content))
+
+
+def classify(call: str, status: int, headers: Mapping[str, str], content: bytes) -> Failure:
+    """Status, headers (lower case) and body of an answer to ``call`` -> what the planner is told."""
+    return google_errors.classify(ROWS, google_errors.read(status, headers, content), call)

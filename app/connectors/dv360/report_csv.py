@@ -1,0 +1,78 @@
+"""From the pieces of a download to record batches and control totals, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from app.connectors.dv360.cutter import Cutter, control_totals, truncated_report
+from app.connectors.failures import bad_response
+from app.domain.messages import Offer
+from app.domain.model import Field
+
+
+async def batches(
+    chunks: AsyncIterator[bytes], offer: Offer, fields: Sequence[Field], control: dict[str, str]
+) -> AsyncGenerator[Any, None]:
+    """Arrow record batches of about 20,000 rows, parsed in a thread, in the order of ``fields``.
+
+    ``control`` receives the totals row (our column -> decimal text) once all rows were read. Raises ``ProviderError``
+    provider_response when the file is not a whole report; then no caller may keep what came before.
+    """
+    cutter = Cutter()
+    rows = 0
+    async with aclosing(_parsed(cutter, chunks, offer, fields)) as parsed:
+        async for batch in parsed:
+            rows += batch.num_rows
+            yield batch
+    _settle(cutter, offer, fields, rows, control)
+
+
+async def _parsed(
+    cutter: Cutter, chunks: AsyncIterator[bytes], offer: Offer, fields: Sequence[Field]
+) -> AsyncGenerator[Any, None]:
+    """Parses one block ahead, so that the next one is read while its taker writes this one."""
+    ahead: asyncio.Task[Any] | None = None
+    try:
+        async for block in _blocks(cutter, chunks):
+            parsing = asyncio.create_task(asyncio.to_thread(_parse, block, offer, fields, cutter.header or ()))
+            ahead, done = parsing, ahead
+            if done is not None:
+                yield await done
+        if ahead is not None:
+            yield await ahead
+    finally:
+        if ahead is not None:
+            await asyncio.gather(ahead, return_exceptions=True)
+
+
+async def _blocks(cutter: Cutter, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for piece in chunks:
+        for block in cutter.feed(piece):
+            yield block
+    for block in cutter.finish():
+        yield block
+
+
+def _parse(block: bytes, offer: Offer, fields: Sequence[Field], header: tuple[str, ...]) -> Any:
+    # Here, not at the top: a worker that never reads a report does not carry pyarrow (38 MB resident).
+    from app.connectors.dv360 import csv_block
+
+    return csv_block.parse(block, csv_block.layout(offer, fields, header))
+
+
+def _settle(cutter: Cutter, offer: Offer, fields: Sequence[Field], rows: int, control: dict[str, str]) -> None:
+    """Checks the end of the file against its rows and fills ``control``."""
+    from app.connectors.dv360 import csv_block
+
+    header = cutter.header or ()
+    plan = csv_block.layout(offer, fields, header) if header else None
+    metrics = {} if plan is None else {plan.header_of(f): f.name for f in fields if f.role == "metric"}
+    totals = control_totals(bytes(cutter.trailer), header, list(metrics))
+    if totals is None and rows:
+        raise bad_response("truncated_report", "the file says that it has no data, below its rows")
+    if totals is not None and not rows:
+        raise truncated_report("the file has totals but no rows")
+    control.update({metrics[name]: value for name, value in (totals or {}).items()})

@@ -1,0 +1,145 @@
+"""What Google's APIs say when they refuse, and how a table of rows turns it into a ``Failure``. Shared by the Google
+types.
+
+Envelope: ``{"error": {"code", "message", "status", "errors": [{"reason"}], "details": [{"@type": ...}]}}``; some
+services answer it inside an array. Its parts are all optional in practice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.connectors.failures import shown
+from app.domain.errors import ErrorClass, Failure, Throttle
+
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
+_NAMED_LIMIT = re.compile(r"limit '([^']{1,200})'")
+
+
+@dataclass(frozen=True, slots=True)
+class GoogleError:
+    """A refusal in plain terms. ``reasons``: every machine-readable word in it, in the order of the body; ``window``:
+    ``day``, ``user`` or ``other`` when it names the quota it enforces; ``retry_after_s`` its own delay."""
+
+    http: int
+    reasons: tuple[str, ...]
+    message: str
+    window: str | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of an error table: which refusals it matches, and the failure they become.
+
+    ``http`` is an inclusive range; ``reasons`` any of these (empty: whatever); ``window`` as named by the refusal;
+    ``calls`` the adapter's own names of its calls (empty: all). ``throttle`` marks *not now*; ``quota`` is the quota
+    it closes (None: it names none). ``source`` says where it is written.
+    """
+
+    http: tuple[int, int]
+    error_class: ErrorClass
+    code: str
+    source: str
+    reasons: tuple[str, ...] = ()
+    window: str | None = None
+    calls: tuple[str, ...] = ()
+    retryable: bool = False
+    system: bool = False
+    remote_lost: bool = False
+    throttle: bool = False
+    quota: str | None = None
+
+    def matches(self, error: GoogleError, call: str) -> bool:
+        return (
+            self.http[0] <= error.http <= self.http[1]
+            and (not self.reasons or not set(self.reasons).isdisjoint(error.reasons))
+            and (self.window is None or self.window == error.window)
+            and (not self.calls or call in self.calls)
+        )
+
+
+def read(status: int, headers: Mapping[str, str], content: bytes) -> GoogleError:
+    """Reads a refusal; a body that is no envelope leaves only the status."""
+    error = _envelope(content)
+    details = [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
+    message = shown(str(error.get("message") or f"HTTP {status}"))
+    violations = [violation for detail in details for violation in _violations(detail)]
+    return GoogleError(
+        http=status,
+        reasons=_reasons(error, details),
+        message=shown("; ".join([message, *violations])),
+        window=_window(message, details),
+        retry_after_s=_delay(headers, details),
+    )
+
+
+def classify(rows: Sequence[Row], error: GoogleError, call: str) -> Failure:
+    """The failure of the first row that matches; the last row of a table must match everything."""
+    row = next(row for row in rows if row.matches(error, call))
+    return Failure(
+        error_class=row.error_class,
+        code=row.code,
+        message=error.message,
+        retryable=row.retryable,
+        provider_code=error.reasons[0] if error.reasons else str(error.http),
+        retry_after_s=error.retry_after_s,
+        throttle=Throttle(row.quota, error.retry_after_s) if row.throttle else None,
+        system=row.system,
+        remote_lost=row.remote_lost,
+    )
+
+
+def _envelope(content: bytes) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return {}
+    if isinstance(answer, list):
+        answer = answer[0] if answer else {}
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _reasons(error: dict[str, Any], details: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    inner = [entry.get("reason") for entry in _list(error.get("errors")) if isinstance(entry, dict)]
+    info = [detail.get("reason") for detail in details]
+    return tuple(shown(word, 80) for word in (*inner, *info, error.get("status")) if isinstance(word, str) and word)
+
+
+def _violations(detail: dict[str, Any]) -> list[str]:
+    found = [entry for entry in _list(detail.get("fieldViolations")) if isinstance(entry, dict)]
+    return [f"{entry.get('field', '')}: {entry.get('description', '')}" for entry in found]
+
+
+def _window(message: str, details: Sequence[dict[str, Any]]) -> str | None:
+    named = _NAMED_LIMIT.search(message)
+    names = [named.group(1)] if named else []
+    for detail in details:
+        metadata = detail.get("metadata")
+        if isinstance(metadata, dict) and isinstance(metadata.get("quota_limit"), str):
+            names.append(metadata["quota_limit"])
+    if not names:
+        return None
+    text = names[-1].lower().replace(" ", "")
+    return "day" if "perday" in text else "user" if "peruser" in text else "other"
+
+
+def _delay(headers: Mapping[str, str], details: Sequence[dict[str, Any]]) -> float | None:
+    """``google.rpc.RetryInfo.retryDelay`` ("17s"), else a ``Retry-After`` in seconds, which Google does not
+    document."""
+    for detail in details:
+        match = _DURATION.fullmatch(str(detail.get("retryDelay", "")))
+        if match:
+            return float(match.group(1))
+    header = headers.get("retry-after", "").strip()
+    return float(header) if header.isdigit() and len(header) <= 6 else None

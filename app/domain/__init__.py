@@ -1,0 +1,1 @@
+"""Decisions: plain functions over plain state, standard library only, time passed in."""

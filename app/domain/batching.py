@@ -1,0 +1,216 @@
+"""Turning a request into what must still be fetched: reuse, attach, merge.
+
+The rule (spec section 4): same connector, same report type, same tumbling window, overlapping days, not dispatched yet:
+one batch. Overlap joins transitively, so the result does not depend on the order of arrival; the range is the union of
+ranges that overlap, so no gap is fetched in vain. Nobody waits for a window to close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from app.domain import coverage, identity
+from app.domain.coverage import Run
+from app.domain.messages import Accept
+from app.domain.model import Days
+from app.domain.state import Batch, Request, State
+
+
+def extras_of(state: State, accept: Accept) -> tuple[str, ...]:
+    """Asked columns beyond the standard ones, which are always fetched: quota is per call, not per column."""
+    report = state.rules.catalogue[accept.connector.connector_type][accept.report_type]
+    standard = set(report.standard_names)
+    return tuple(sorted(f for f in set(accept.fields) if f not in standard))
+
+
+def held(state: State, request: Request, *, now: int) -> list[Run]:
+    """Days of the request that need no fetch; none if it forces one."""
+    accept = request.accept
+    if accept.force:
+        return []
+    report = state.rules.catalogue[accept.connector.connector_type][accept.report_type]
+    return coverage.usable(
+        state.data_set(_data_set(accept)),
+        request.days,
+        extras_of(state, accept),
+        now=now,
+        zone=accept.connector.time_zone,
+        settling_days=report.settling_days,
+        fresh=state.rules.freshness,
+        max_age_ms=None if accept.max_age_s is None else accept.max_age_s * 1000,
+    )
+
+
+def plan(state: State, request: Request) -> Request:
+    """Finds or makes the batches a request needs. With no open part left afterwards it can be closed at once."""
+    missing = coverage.gaps(request.days, held(state, request, now=state.now))
+    parts: list[str] = []
+    if not request.accept.force:
+        missing, parts = _attach(state, request, missing)
+    for gap in missing:
+        parts.append(_join(state, request, gap))
+    open_ = dict.fromkeys(p for p in parts if p in state.batches)  # a later gap may have joined an earlier one's batch
+    return replace(request, parts=tuple(open_), batches=tuple(dict.fromkeys([*request.batches, *open_])))
+
+
+def _attach(state: State, request: Request, missing: list[Days]) -> tuple[list[Days], list[str]]:
+    """Days that a running batch is fetching already are taken from it, unless the provider refused it as a whole once:
+    another such refusal would be everybody's."""
+    parts: list[str] = []
+    extras = set(extras_of(state, request.accept))
+    for batch in list(state.running(_data_set(request.accept))):
+        wanted = any(gap.overlaps(batch.days) for gap in missing)
+        room = len(batch.members) < state.rules.max_members and not batch.alone
+        if wanted and room and extras <= set(batch.extras):
+            state.put_batch(_with_member(batch, request))
+            parts.append(batch.batch_id)
+            missing = [g for gap in missing for g in coverage.gaps(gap, [batch.days])]
+    return missing, parts
+
+
+def _join(state: State, request: Request, gap: Days) -> str:
+    """Merges the gap into the waiting batches of its window that it overlaps, else makes a batch of its own."""
+    accept = request.accept
+    mine = _new_batch(state, request, gap)
+    merged = [mine]
+    days = gap
+    candidates = _candidates(state, mine)
+    while hit := next((b for b in candidates if b.days.overlaps(days) and _fits(state, merged, b)), None):
+        candidates.remove(hit)
+        merged.append(hit)
+        days = days.union(hit.days)
+    older = sorted(merged[1:], key=lambda b: (b.accepted_at, b.batch_id))
+    keep = older[0] if older else mine
+    whole = _merge(keep, merged, days)
+    for other in older[1:]:
+        _rename(state, other, whole.batch_id, but=accept.request_id)
+        state.drop_batch(other.batch_id)
+    state.put_batch(whole)
+    return whole.batch_id
+
+
+def _new_batch(state: State, request: Request, gap: Days) -> Batch:
+    accept = request.accept
+    number = len(request.batches) + len(state.open_batches.get(_data_set(accept), {}))
+    name = identity.uuid5("batch", accept.request_id, gap.start, gap.end, request.revision, number)
+    return Batch(
+        batch_id=f"bat_{name.hex}",
+        connector=accept.connector,
+        report_type=accept.report_type,
+        window=accept.accepted_at // state.rules.window_ms,
+        start=gap.start,
+        end=gap.end,
+        extras=extras_of(state, accept),
+        priority_class=accept.priority_class,
+        accepted_at=accept.accepted_at,
+        members=(accept.request_id,),
+        seen_version=state.data_set(_data_set(accept)).held_version,
+        traceparent=accept.traceparent,
+    )
+
+
+def _candidates(state: State, mine: Batch) -> list[Batch]:
+    """Waiting batches of the window that have room for one more."""
+    rows = (state.batches[b] for b in state.open_batches.get(mine.data_set, {}))
+    most = state.rules.max_members
+    return [b for b in rows if len(b.members) < most and b.window == mine.window and _joinable(b)]
+
+
+def _joinable(batch: Batch) -> bool:
+    return batch.state == "queued" and batch.remote is None and not batch.alone
+
+
+def _fits(state: State, merged: Sequence[Batch], other: Batch) -> bool:
+    members = {m for b in [*merged, other] for m in b.members}
+    return len(members) <= state.rules.max_members
+
+
+def _merge(keep: Batch, merged: Iterable[Batch], days: Days) -> Batch:
+    rows = list(merged)
+    return replace(
+        keep,
+        start=days.start,
+        end=days.end,
+        extras=tuple(sorted({e for b in rows for e in b.extras})),
+        priority_class=min(b.priority_class for b in rows),
+        accepted_at=min(b.accepted_at for b in rows),
+        members=tuple(dict.fromkeys(m for b in [keep, *rows] for m in b.members)),
+        not_before=0 if any(not b.not_before for b in rows) else min(b.not_before for b in rows),
+    )
+
+
+def _with_member(batch: Batch, request: Request) -> Batch:
+    best = min(batch.priority_class, request.accept.priority_class)
+    members = tuple(dict.fromkeys([*batch.members, request.accept.request_id]))
+    return replace(batch, members=members, priority_class=best)
+
+
+def _rename(state: State, batch: Batch, batch_id: str, *, but: str) -> None:
+    """The joined batch's members now belong to the one that keeps its id."""
+    for member in batch.members:
+        row = state.requests.get(member)
+        if row is None or member == but:
+            continue
+        swap = {batch.batch_id: batch_id}
+        parts = tuple(dict.fromkeys(swap.get(p, p) for p in row.parts))
+        known = tuple(dict.fromkeys(swap.get(p, p) for p in row.batches))
+        state.put_request(replace(row, parts=parts, batches=known, revision=row.revision + 1))
+
+
+def shrink(state: State, batch: Batch) -> tuple[Batch, list[Request]]:
+    """Looks again at what a waiting batch must fetch, after its data set has moved on: the batch over the days that are
+    still missing, and the members that need nothing more from it. If they all need nothing, the batch has none left."""
+    need: list[Days] = []
+    done: list[Request] = []
+    for member in batch.members:
+        request = state.requests.get(member)
+        if request is None:
+            continue
+        mine = request.days.clip(batch.days)
+        missing = [] if mine is None else coverage.gaps(mine, held(state, request, now=state.now))
+        if missing:
+            need += missing
+        else:
+            done.append(request)
+    gone = {r.accept.request_id for r in done}
+    rest = tuple(m for m in batch.members if m not in gone and m in state.requests)
+    version = state.data_set(batch.data_set).held_version
+    if not need:
+        return replace(batch, members=rest, seen_version=version), done
+    start, end = min(d.start for d in need), max(d.end for d in need)
+    return replace(batch, start=start, end=end, members=rest, seen_version=version), done
+
+
+def split(state: State, batch: Batch) -> list[Batch]:
+    """One batch per member: what the provider refused as a whole is tried for each alone, once, as no attempt."""
+    alone = []
+    for member in batch.members:
+        request = state.requests.get(member)
+        days = request and request.days.clip(batch.days)
+        if request is None or not days:
+            continue
+        name = identity.uuid5("alone", batch.batch_id, member).hex
+        alone.append(
+            replace(
+                batch,
+                batch_id=f"bat_{name}",
+                start=days.start,
+                end=days.end,
+                extras=extras_of(state, request.accept),
+                members=(member,),
+                state="queued",
+                alone=True,
+                step=0,
+                remote=None,
+                epoch=batch.epoch + 1,
+                version=None,
+                read_at=None,
+                calls=0,
+            )
+        )
+    return alone
+
+
+def _data_set(accept: Accept) -> str:
+    return f"{accept.connector.connector_id}|{accept.report_type}"

@@ -1,0 +1,281 @@
+"""How a request ends, and what others are told of it: exactly one terminal event, the view, a mark for an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from app.domain import batching, coverage, events, lifecycle
+from app.domain.coverage import Run
+from app.domain.errors import ErrorClass, Failure
+from app.domain.messages import Accept, Event, RequestView
+from app.domain.model import ConnectorFacts, RequestState
+from app.domain.rate_limit import Bucket
+from app.domain.state import Batch, Mark, Request, State
+
+
+MAX_ROUNDS = 3
+"""A request is planned again at most this often after its fetches ended without all that it asked for."""
+_UNDELIVERED = Failure(
+    ErrorClass.PROVIDER_RESPONSE,
+    "incomplete_result",
+    "The provider's answers did not hold every day and column asked for.",
+    retryable=True,
+)
+
+
+def complete_part(state: State, request: Request, batch_id: str) -> None:
+    """One part of a request has its days. With none open left the request completes, or is planned again if a day is
+    still missing (its reading was replaced by one without an asked column while others were fetched)."""
+    parts = tuple(p for p in request.parts if p != batch_id)
+    request = replace(request, parts=parts)
+    if parts:
+        state.put_request(request)
+        return
+    runs = covering(state, request)
+    if not coverage.gaps(request.days, runs):
+        complete(state, request, runs)
+    elif request.rounds < MAX_ROUNDS:
+        settle(state, batching.plan(state, replace(request, rounds=request.rounds + 1)))
+    else:
+        fail(state, request, _UNDELIVERED)
+
+
+def settle(state: State, request: Request) -> None:
+    """Stores a planned request, running if it takes days from a running batch; one that needs nothing fetched completes
+    by reuse at once."""
+    if request.parts:
+        taken = any(state.batches[p].state != "queued" for p in request.parts)
+        if taken and request.state == "queued":
+            to = lifecycle.move(request.state, "dispatch")
+            request = replace(request, state=str(to), started_at=request.started_at or state.now)
+        elif not taken and request.state == "running":
+            request = replace(request, state=str(lifecycle.move(request.state, "retry")))
+        state.put_request(request)
+    else:
+        complete(state, request, covering(state, request))
+
+
+def covering(state: State, request: Request) -> list[Run]:
+    """The newest held runs inside the request's days."""
+    accept = request.accept
+    data = state.data_set(f"{accept.connector.connector_id}|{accept.report_type}")
+    extras = set(batching.extras_of(state, accept))
+    parts = (coverage.cut(run, request.days) for run in data.runs if extras <= set(run.columns))
+    return [p for p in parts if p is not None]
+
+
+def complete(state: State, request: Request, runs: list[Run]) -> None:
+    """Publishes ``data_fetched`` with the request's exact slice."""
+    accept = request.accept
+    report = state.rules.catalogue[accept.connector.connector_type][accept.report_type]
+    files = list({run.file.uri: run.file for run in runs}.values())
+    event = events.data_fetched(
+        now=state.now,
+        asked=asked(request),
+        fields=accept.fields or report.standard_names,
+        columns=[*report.standard_names, *batching.extras_of(state, accept)],
+        batch_id=request.batches[-1] if request.batches else None,
+        batched_with=request.batched_with,
+        files=files,
+        records_fetched=sum(sum(run.rows) for run in runs),
+        dataset_version=max((run.version for run in runs), default=None),
+        stale=False,
+        as_of=min((run.read_at for run in runs), default=None),
+        attempts=request.attempts,
+        provider_calls=request.calls,
+        execution_time_ms=request.execution_ms or 0,
+        cost=money(request.cost_micros),
+        cost_unit=state.rules.cost_unit,
+    )
+    told = ("records_fetched", "size_bytes", "storage_location", "files", "dataset_version", "as_of")
+    result = {name: event.data[name] for name in told}
+    by = "complete" if request.batches else "reuse"
+    _close(state, request, lifecycle.move(request.state, by), event, result=result)
+
+
+def fail(state: State, request: Request, failure: Failure, *, by: str = "fail") -> None:
+    """Publishes ``fetch_failed``."""
+    batch_id = request.batches[-1] if request.batches else None
+    event = events.fetch_failed(
+        now=state.now, asked=asked(request), failure=failure, attempts=request.attempts, batch_id=batch_id
+    )
+    _close(state, request, lifecycle.move(request.state, by), event, error=event.data["error"])
+
+
+def cancel(state: State, request: Request, reason: str) -> None:
+    """Publishes ``fetch_cancelled``."""
+    event = events.fetch_cancelled(now=state.now, asked=asked(request), reason=reason)
+    _close(state, request, lifecycle.move(request.state, "cancel"), event)
+
+
+def asked(request: Request) -> events.Asked:
+    """What the request's terminal event answers."""
+    accept = request.accept
+    return events.Asked(
+        accept.connector, accept.request_id, accept.labels, accept.report_type, request.days, accept.traceparent
+    )
+
+
+def expire(state: State, request: Request) -> None:
+    """The deadline passed before the data was there."""
+    failure = Failure(
+        ErrorClass.DEADLINE, "deadline_passed", "The deadline passed before the data was there.", retryable=False
+    )
+    fail(state, request, failure, by="expire")
+
+
+def _close(
+    state: State,
+    request: Request,
+    to: RequestState,
+    event: Event,
+    *,
+    result: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+) -> None:
+    accept = request.accept
+    _leave_batches(state, request)
+    state.changes.events.append(event)
+    state.drop(f"r/{accept.request_id}")
+    state.put(f"m/{accept.request_id}", Mark(state.now, accept.body_hash))
+    state.remind(state.now + state.rules.closed_mark_ms, "mark", accept.request_id)
+    state.touched.pop(accept.request_id, None)
+    closed = replace(request, state=str(to), revision=request.revision + 1)
+    state.changes.views[accept.request_id] = view(state, closed, result=result, error=error)
+
+
+def _leave_batches(state: State, request: Request) -> None:
+    """Takes a closing request out of batches it still waits for; a waiting batch without members is dropped, a running
+    one goes on to its next outcome."""
+    for batch_id in request.parts:
+        batch = state.batches.get(batch_id)
+        if batch is None:
+            continue
+        members = tuple(m for m in batch.members if m != request.accept.request_id)
+        if members or batch.state != "queued":
+            state.put_batch(replace(batch, members=members))
+        else:
+            state.drop_batch(batch_id)
+
+
+def view(
+    state: State, request: Request, *, result: dict[str, Any] | None = None, error: dict[str, Any] | None = None
+) -> RequestView:
+    """What GET answers: the request's row, its place and why it waits."""
+    accept = request.accept
+    batch = _first_open(state, request)
+    closed = request.state in lifecycle.TERMINAL
+    return RequestView(
+        request_id=accept.request_id,
+        org_id=accept.connector.org_id,
+        connector_id=accept.connector.connector_id,
+        connector_type=accept.connector.connector_type,
+        report_type=accept.report_type,
+        start=accept.start,
+        end=accept.end,
+        fields=accept.fields,
+        priority_class=accept.priority_class,
+        state=request.state,
+        accepted_at=accept.accepted_at,
+        revision=request.revision,
+        body_hash=accept.body_hash,
+        labels=accept.labels,
+        waiting=None if closed else waiting(state, batch),
+        progress=100 if request.state == "completed" else progress(state, batch),
+        batch_id=request.batches[-1] if request.batches else None,
+        batched_with=request.batched_with if closed or batch is None else others(batch, accept),
+        queue_position=None if closed or batch is None else state.queue.position(batch.batch_id),
+        estimated_wait_s=None if closed else estimate_s(state, batch),
+        rate_limit=rate_limit(state, accept),
+        attempts=request.attempts,
+        started_at=request.started_at,
+        completed_at=state.now if closed else None,
+        execution_time_ms=request.execution_ms,
+        cost=money(request.cost_micros) if closed else None,
+        result=result,
+        error=error,
+        deadline_at=accept.deadline_at,
+        force=accept.force,
+        max_age_s=accept.max_age_s,
+    )
+
+
+def others(batch: Batch, accept: Accept) -> tuple[str, ...]:
+    """The requests a batch serves besides this one."""
+    return tuple(m for m in batch.members if m != accept.request_id)
+
+
+def waiting(state: State, batch: Batch | None) -> dict[str, Any] | None:
+    """The typed reason: nothing, ``provider_running``, or what the last look at the queue found."""
+    if batch is None or batch.state == "leased":
+        return None
+    if batch.state == "remote":
+        return {"reason": "provider_running", "percent": batch.percent, "until": batch.not_before or None}
+    return state.waiting.get(batch.batch_id)
+
+
+def progress(state: State, batch: Batch | None) -> int:
+    """Calls done of calls planned, in percent; 100 only when completed."""
+    if batch is None:
+        return 0
+    planned = sum(state.rules_of(batch.connector).minimum_calls.values()) or 1
+    return min(99, 100 * batch.calls // max(planned, batch.calls + 1))
+
+
+def estimate_s(state: State, batch: Batch | None) -> float:
+    """Seconds until the data is probably there: turns ahead of it at the measured mean duration."""
+    place = 0 if batch is None else (state.queue.position(batch.batch_id) or 0)
+    rounds = (place + state.rules.max_concurrent - 1) // state.rules.max_concurrent
+    until = 0 if batch is None else max(0, (state.waiting.get(batch.batch_id, {}).get("until") or 0) - state.now)
+    return round((max(until, rounds * state.mean_ms) + (0 if batch is None else state.mean_ms)) / 1000, 1)
+
+
+def rate_limit(state: State, accept: Accept) -> dict[str, Any] | None:
+    """The bucket with the least remaining share among those the data calls spend from."""
+    windows = [b.window(state.now) for b in _spent_by(state, accept.connector)]
+    if not windows:
+        return None
+    least = min(windows, key=lambda w: w.remaining / w.quota.limit)
+    return {"current": least.used, "limit": least.quota.limit, "reset_at": least.reset_at, "bucket": least.quota.name}
+
+
+def _spent_by(state: State, connector: ConnectorFacts) -> list[Bucket]:
+    limits = state.limits_of(connector)
+    return [b for charge in state.rules_of(connector).minimum_calls for b in limits.of(charge, connector)]
+
+
+def money(micros: int) -> str:
+    """Millionths as decimal text with four places, rounded half up (the column is DECIMAL(10,4))."""
+    tenths = (micros + 50) // 100
+    return f"{tenths // 10_000}.{tenths % 10_000:04d}"
+
+
+def share(total_micros: int, members: Iterable[str]) -> dict[str, int]:
+    """Splits a cost over members so that the parts sum exactly."""
+    names = list(members)
+    base, rest = divmod(total_micros, max(1, len(names)))
+    return {name: base + (1 if i < rest else 0) for i, name in enumerate(names)}
+
+
+def charge_members(state: State, batch: Batch, *, attempts: int) -> None:
+    """Splits the batch's calls over its members, the parts summing exactly; each has made ``attempts`` more."""
+    whole, _, part = state.rules_of(batch.connector).cost_per_call.partition(".")
+    micros = batch.calls * (int(whole or 0) * 1_000_000 + int((part + "000000")[:6]))
+    live = [m for m in batch.members if m in state.requests]
+    for name, cost in share(micros, live).items():
+        row = state.requests[name]
+        state.put_request(
+            replace(
+                row,
+                calls=row.calls + batch.calls,
+                cost_micros=row.cost_micros + cost,
+                attempts=row.attempts + attempts,
+            )
+        )
+
+
+def _first_open(state: State, request: Request) -> Batch | None:
+    found = [b for p in request.parts if (b := state.batches.get(p)) is not None]
+    return min(found, key=lambda b: (b.state != "queued", state.queue.position(b.batch_id) or 0), default=None)

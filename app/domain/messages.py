@@ -1,0 +1,216 @@
+"""Values that travel between planner and workers on internal topics, and the public event. JSON on the wire
+(``app.streams.internal``); nobody else's business, except ``Event``, which ``app.streams.codecs`` writes as spec section 13 says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.domain.errors import Failure
+from app.domain.model import ConnectorFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Intake -> planner: a fetch command that passed validation. ``accepted_at`` is the command record's LogAppendTime;
+    ``source`` (topic, partition, offset) names the record, in case it must go to the dead-letter topic after all."""
+
+    request_id: str
+    connector: ConnectorFacts
+    report_type: str
+    start: int
+    end: int
+    fields: tuple[str, ...]
+    priority_class: int
+    accepted_at: int
+    body_hash: str
+    deadline_at: int | None = None
+    max_age_s: int | None = None
+    force: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
+    source: tuple[str, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Intake -> planner: a command that must be answered by one refused event, if its request_id is unknown here."""
+
+    request_id: str
+    kind: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    request_id: str
+    org_id: int
+    connector_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Worker -> planner: may step ``step_no`` of (batch, epoch) make one call with this charge? ``data`` marks the call
+    whose answer is the data: the data set's version is drawn with its permit (R7)."""
+
+    ask_id: str
+    worker: str
+    batch_id: str
+    epoch: int
+    step_no: int
+    charge: str
+    data: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Planner -> worker, on ``connector.permits``. ``denied`` is None (granted), ``stale`` or ``quota``."""
+
+    ask_id: str
+    worker: str
+    denied: str | None = None
+    retry_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Worker -> planner: these permits' calls have ended (answered, failed or never sent)."""
+
+    ask_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Worker -> planner every 3 s while it holds steps of this type: the (batch, epoch) it works on."""
+
+    worker: str
+    held: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Planner's shell -> itself after a rebalance: the workers that are in the group now."""
+
+    workers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Moves quota time on; the record's LogAppendTime is all it carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A finished result object. ``uri`` full location; ``checksum`` ``sha256:<hex>``; ``days`` every day of the range in order
+    as (day ordinal, rows, 16-hex digest of the day's rows); totals as decimal text."""
+
+    uri: str
+    start: int
+    end: int
+    rows: int
+    size_bytes: int
+    checksum: str
+    days: tuple[tuple[int, int, str], ...]
+    totals: dict[str, str]
+    columns_absent: tuple[str, ...] = ()
+    currency: str | None = None
+    time_zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """Worker -> planner: how a step ended. Exactly one of: ``remote`` alone (the provider is working on it), ``file``
+    (done), ``failure``, ``released`` (no quota now: handed back unharmed, due again at ``not_before_s`` from now)."""
+
+    batch_id: str
+    epoch: int
+    step_no: int
+    worker: str
+    calls: int
+    remote: dict[str, str] | None = None
+    percent: int | None = None
+    poll_after_s: float | None = None
+    file: StoredFile | None = None
+    failure: Failure | None = None
+    released: bool = False
+    not_before_s: float | None = None
+    first_call_at: int | None = None
+    ended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Planner -> any worker, on ``connector.fetches``: one step of a fetch, leased as (batch, epoch, step_no).
+
+    ``step`` is ``start`` or ``poll``; ``remote`` the provider's ids from earlier steps; ``run`` numbers the provider runs of
+    this batch, so that the result object of one run has one name: ``<batch>-<run>``.
+    """
+
+    batch_id: str
+    epoch: int
+    step_no: int
+    step: str
+    run: int
+    connector: ConnectorFacts
+    report_type: str
+    start: int
+    end: int
+    fields: tuple[str, ...]
+    priority_class: int
+    remote: dict[str, str] | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """One row of ``connector.requests``: what GET answers and PostgreSQL records. Instants in ms; ``progress`` 0-100."""
+
+    request_id: str
+    org_id: int
+    connector_id: str
+    connector_type: str
+    report_type: str
+    start: int
+    end: int
+    fields: tuple[str, ...]
+    priority_class: int
+    state: str
+    accepted_at: int
+    revision: int
+    body_hash: str
+    labels: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, Any] | None = None
+    progress: int = 0
+    batch_id: str | None = None
+    batched_with: tuple[str, ...] = ()
+    queue_position: int | None = None
+    estimated_wait_s: float | None = None
+    rate_limit: dict[str, Any] | None = None
+    attempts: int = 0
+    started_at: int | None = None
+    completed_at: int | None = None
+    execution_time_ms: int | None = None
+    cost: str | None = None
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    deadline_at: int | None = None
+    force: bool = False
+    max_age_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A public fact (spec section 13): ``type`` picks the record, ``data`` holds exactly its fields as plain values
+    (dates as text, instants as ms integers where the schema has a timestamp)."""
+
+    event_id: str
+    type: str
+    occurred_at: int
+    data: dict[str, Any]
+    org_id: int | None = None
+    connector_id: str | None = None
+    connector_type: str | None = None
+    request_id: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    traceparent: str | None = None

@@ -1,0 +1,214 @@
+"""The planner's step: ``step(state, messages) -> changes``.
+
+Deterministic: the same state, messages and instants give the same changes, so a simulator, a replay and the worker
+decide alike. It is the only code that changes planner state. Time is the records' own (broker's LogAppendTime, ms).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from app.domain import batching, closing, dispatch, lifecycle, outcome
+from app.domain.errors import ErrorClass, Failure
+from app.domain.messages import Accept, Ask, Cancel, Heartbeat, Members, Refuse, Returned, StepOutcome, Tick
+from app.domain.state import Changes, Mark, Request, State
+
+IDLE_MS = 1_000
+"""With live requests the planner wants to be woken at least this often: leases and waiting asks run on its clock."""
+
+TOMBSTONE_MS = 86_400_000
+"""A cancel of an unknown request waits this long for its command."""
+
+
+def step(state: State, messages: Sequence[tuple[Any, int]]) -> Changes:
+    """Takes (message, LogAppendTime ms) in inbox order; returns what must become durable together."""
+    state.changes = Changes()
+    for message, at in messages:
+        state.now = max(state.now, at)
+        HANDLERS[type(message)](state, message)
+    advance(state)
+    _show(state)
+    return state.changes
+
+
+def advance(state: State) -> None:
+    """What time alone changes, then whose turn it is."""
+    _come_due(state)
+    dispatch.expire_leases(state)
+    _give_up_on_killers(state)
+    _poll_first(state)
+    dispatch.dispatch(state)
+    dispatch.serve_asks(state)
+
+
+def next_due(state: State) -> int | None:
+    """When the planner should next be woken by a tick (ms), or None while nothing can come due."""
+    times = [state.due[0][0]] if state.due else []
+    if state.blocked_until is not None:
+        times.append(state.blocked_until)
+    if state.requests or state.asks or state.leases:
+        times.append(state.now + IDLE_MS)
+    return min(times, default=None)
+
+
+def accept(state: State, message: Accept) -> None:
+    """A new request is planned; a known one is the same request, or a refused imposter."""
+    known = _known(state, message.request_id)
+    if known is not None:
+        if known != message.body_hash and message.source is not None:
+            detail = "This request_id belongs to an accepted request with another body; use a new id."
+            state.changes.dead.append((message.source, "idempotency_mismatch", detail))
+        return
+    connector = message.connector
+    tombstone = _tombstone(message.request_id, connector.org_id, connector.connector_id)
+    request = Request(message)
+    if message.deadline_at is not None:
+        state.remind(message.deadline_at, "deadline", message.request_id)
+    if tombstone in state.marks:
+        state.drop(f"m/{tombstone}")
+        closing.cancel(state, request, "cancelled before it was created")
+    elif len(state.requests) >= state.rules.max_live:
+        closing.fail(state, request, _overfull(state))
+    else:
+        state.put_request(request)
+        closing.settle(state, batching.plan(state, request))
+
+
+def _known(state: State, request_id: str) -> str | None:
+    """Body hash of a request already accepted; a cancel's tombstone is no such thing."""
+    row = state.requests.get(request_id)
+    if row is not None:
+        return row.accept.body_hash
+    mark = state.marks.get(request_id)
+    return None if mark is None else mark.body_hash
+
+
+def _tombstone(request_id: str, org_id: int, connector_id: str) -> str:
+    """Name of the mark that waits for a cancelled command. It names who cancelled: ids made from an Idempotency-Key can be
+    worked out by others, whose cancel must not reach the request."""
+    return f"cancel:{org_id}|{connector_id}|{request_id}"
+
+
+def _overfull(state: State) -> Failure:
+    text = f"{state.rules.max_live} requests of this connector type are live; ask again when some have ended."
+    return Failure(ErrorClass.QUOTA, "queue_full", text, retryable=True)
+
+
+def refuse(state: State, message: Refuse) -> None:
+    """A refused command whose id is unknown gets its one event; the id stays free. A mark only keeps a repeat quiet."""
+    if _known(state, message.request_id) is None and f"refused:{message.event.event_id}" not in state.marks:
+        state.changes.events.append(message.event)
+        state.put(f"m/refused:{message.event.event_id}", Mark(state.now, ""))
+        state.remind(state.now + state.rules.closed_mark_ms, "mark", f"refused:{message.event.event_id}")
+
+
+def cancel(state: State, message: Cancel) -> None:
+    """Ends a live request of the same organisation; for an unknown id a tombstone waits a day for its command."""
+    request = state.requests.get(message.request_id)
+    if request is None:
+        if message.request_id not in state.marks:
+            name = _tombstone(message.request_id, message.org_id, message.connector_id)
+            state.put(f"m/{name}", Mark(state.now + TOMBSTONE_MS - state.rules.closed_mark_ms, ""))
+            state.remind(state.now + TOMBSTONE_MS, "mark", name)
+        return
+    same = (message.org_id, message.connector_id)
+    if same == (request.accept.connector.org_id, request.accept.connector.connector_id):
+        closing.cancel(state, request, "cancelled by command")
+
+
+def _tick(state: State, message: Tick) -> None:
+    """Only its time matters."""
+
+
+def _come_due(state: State) -> None:
+    while state.due and state.due[0][0] <= state.now:
+        _, kind, name = heapq.heappop(state.due)
+        DUE[kind](state, name)
+
+
+def _batch_due(state: State, name: str) -> None:
+    """A poll's time has come: it goes ahead of new fetches, and gets the next free slot."""
+    batch = state.batches.get(name)
+    if batch is None or batch.state != "remote" or batch.not_before > state.now:
+        return
+    if not batch.members:
+        state.drop_batch(name)
+        return
+    if len(state.leases) >= state.rules.max_concurrent:
+        state.polls[name] = None
+        return
+    full = dispatch.room(state, batch)
+    if full is None:
+        dispatch.lease(state, batch)
+        return
+    state.put_batch(replace(batch, not_before=full.until))
+    state.remind(full.until, "batch", name)
+
+
+def _poll_first(state: State) -> None:
+    """Slots that became free in this step go to due polls before new fetches: a report that is ready costs no more."""
+    for name in list(state.polls):
+        if len(state.leases) >= state.rules.max_concurrent:
+            return
+        del state.polls[name]
+        _batch_due(state, name)
+
+
+def _deadline_due(state: State, name: str) -> None:
+    request = state.requests.get(name)
+    if request is not None and request.state not in lifecycle.TERMINAL:
+        closing.expire(state, request)
+
+
+def _mark_due(state: State, name: str) -> None:
+    mark = state.marks.get(name)
+    if mark is not None and mark.closed_at + state.rules.closed_mark_ms <= state.now:
+        state.drop(f"m/{name}")
+        if mark.body_hash:
+            state.changes.views[name] = None
+
+
+def _ask_due(state: State, name: str) -> None:
+    """Only the wake-up matters: asks are served in every step."""
+
+
+def _give_up_on_killers(state: State) -> None:
+    for name in list(state.leases):
+        batch = state.batches[name]
+        if batch.losses > outcome.MAX_LOSSES:
+            text = f"Its worker was lost {batch.losses} times; the fetch was given up."
+            outcome.end(state, batch, Failure(ErrorClass.INTERNAL, "worker_lost", text, retryable=True))
+
+
+def _show(state: State) -> None:
+    """The views of every request that this step touched, as it stands at the end of the step."""
+    for name in state.touched:
+        request = state.requests.get(name)
+        if request is not None:
+            row = replace(request, revision=request.revision + 1)
+            state.put(f"r/{name}", row)
+            state.changes.views[name] = closing.view(state, row)
+    state.touched.clear()
+
+
+HANDLERS: dict[type, Callable[[State, Any], None]] = {
+    Accept: accept,
+    Refuse: refuse,
+    Cancel: cancel,
+    Ask: dispatch.ask,
+    Returned: lambda state, m: dispatch.returned(state, m.ask_ids),
+    Heartbeat: lambda state, m: dispatch.hear(state, m.worker, m.held),
+    Members: lambda state, m: dispatch.members_changed(state, m.workers),
+    StepOutcome: outcome.apply,
+    Tick: _tick,
+}
+DUE: dict[str, Callable[[State, str], None]] = {
+    "batch": _batch_due,
+    "deadline": _deadline_due,
+    "mark": _mark_due,
+    "permit": dispatch.forget_permit,
+    "ask": _ask_due,
+}

@@ -1,0 +1,247 @@
+"""Exact counts against providers' quotas.
+
+A call spends from every bucket of its charge, or from none. In a sliding bucket a slot is taken from the permit's grant
+until *period* after its call's end, as the permit's return says; a permit that never returns is taken until the latest
+moment at which its call could have ended, plus the period. So at most ``limit`` calls fall into any interval of the
+period's length, measured where the provider measures it, whatever the delays between. A calendar bucket counts per day
+of its zone; a permit that may touch a boundary, or lies within the clock guard of it, counts in both days.
+
+Names follow the field: ``test`` asks, ``hit`` spends. Time is the broker's (ms), passed in, and never runs backwards.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from app.domain.model import ConnectorFacts, Quota
+
+LONG_PERIOD_MS = 3_600_000
+"""Reservations are kept in quotas at least this long: a shorter one refills before a report is ready (ADR 0003)."""
+
+RESERVED_RETRY_MS = 5_000
+"""Room that only reservations keep is asked for again after this; longer than an ask is held: the step is handed back."""
+
+_MS_GUARD = 1
+"""LogAppendTime is cut to whole milliseconds, so a return may be stamped up to 1 ms before it happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermitRow:
+    """One permit that still counts somewhere. ``keys`` are the buckets it was spent from."""
+
+    ask_id: str
+    batch_id: str
+    charge: str
+    keys: tuple[str, ...]
+    granted_at: int
+    returned_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Why no permit: the bucket, and when it is worth asking again."""
+
+    key: str
+    until: int
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A bucket as a caller sees it. ``reset_at``: the calendar boundary, else when all permits counted now are free."""
+
+    key: str
+    quota: Quota
+    used: int
+    remaining: int
+    reset_at: int
+
+
+@lru_cache(maxsize=4096)
+def _day_bounds(zone: str, ordinal: int) -> tuple[int, int]:
+    """First ms of a calendar day in a zone, and of the next: 23- and 25-hour days come out right."""
+    midnight = datetime.fromordinal(ordinal)
+    info = ZoneInfo(zone)
+    start = midnight.replace(tzinfo=info).timestamp()
+    end = (midnight + timedelta(days=1)).replace(tzinfo=info).timestamp()
+    return int(start * 1000), int(end * 1000)
+
+
+def day_of(now: int, zone: str) -> int:
+    """Ordinal of the calendar day that ``now`` (ms) falls into in a zone."""
+    return datetime.fromtimestamp(now / 1000, UTC).astimezone(ZoneInfo(zone)).toordinal()
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Our exact count against one quota for one scope value."""
+
+    key: str
+    quota: Quota
+    lifetime_ms: int
+    """How long after its grant a permit's call may still end: validity + the call's deadline."""
+    guard_ms: int
+    taken: dict[str, int] = field(default_factory=dict)
+    """ask id -> ms at which its slot is free (sliding)."""
+    order: list[tuple[int, str]] = field(default_factory=list)
+    days: dict[int, int] = field(default_factory=dict)
+    """Day ordinal -> permits counted (calendar)."""
+    closed_until: int = 0
+    reserved: dict[str, int] = field(default_factory=dict)
+    """Batch id -> calls it must still be able to make."""
+    hinted: bool = False
+    """A local rate_limit_hit was announced and the bucket has not been free for a period since."""
+    full_at: int = 0
+
+    @property
+    def calendar(self) -> bool:
+        return self.quota.calendar_zone is not None
+
+    def used(self, now: int) -> int:
+        if self.calendar:
+            return max((self.days.get(d, 0) for d in self._days_touched(now)), default=0)
+        self._expire(now)
+        return len(self.taken)
+
+    def room(self, now: int, batch_id: str = "") -> int:
+        """Free slots for this batch: others' reservations are not free."""
+        others = sum(n for b, n in self.reserved.items() if b != batch_id)
+        return self.quota.limit - self.used(now) - others
+
+    def free_at(self, now: int, need: int = 1) -> int:
+        """When it is worth asking again for ``need`` slots (at most the limit): in the future, and never later than
+        they are free. What only others' reservations keep is looked at again soon: they go as their fetches go on."""
+        if self.closed_until > now:
+            return self.closed_until
+        lacking = need - (self.quota.limit - self.used(now))
+        if lacking <= 0:
+            return now + RESERVED_RETRY_MS
+        if self.calendar:
+            return self.next_day(now)
+        return self.order[0][0] if lacking == 1 else heapq.nsmallest(lacking, self.taken.values())[-1]
+
+    def window(self, now: int) -> Window:
+        used = self.used(now)
+        closed = self.closed_until > now
+        remaining = 0 if closed else max(0, self.quota.limit - used)
+        reset = self.next_day(now) if self.calendar else max(self.taken.values(), default=now)
+        return Window(self.key, self.quota, self.quota.limit - remaining, remaining, max(reset, self.closed_until))
+
+    def spend(self, row: PermitRow) -> None:
+        """Counts a permit, new or read back from its row."""
+        if self.calendar:
+            return
+        free = self._slot_free_at(row)
+        self.taken[row.ask_id] = free
+        heapq.heappush(self.order, (free, row.ask_id))
+
+    def spend_day(self, now: int) -> dict[int, int]:
+        """Counts one call in every day it may touch; the new counts by day, to be made durable."""
+        for day in self._days_touched(now):
+            self.days[day] = self.days.get(day, 0) + 1
+        keep = day_of(now - self.guard_ms, self.quota.calendar_zone or "UTC")
+        self.days = {d: n for d, n in self.days.items() if d >= keep}
+        return dict(self.days)
+
+    def _slot_free_at(self, row: PermitRow) -> int:
+        latest = row.granted_at + self.lifetime_ms
+        ended = latest if row.returned_at is None else min(row.returned_at, latest)
+        return ended + self.quota.period_ms + _MS_GUARD
+
+    def _expire(self, now: int) -> None:
+        while self.order and self.order[0][0] <= now:
+            free, ask_id = heapq.heappop(self.order)
+            if self.taken.get(ask_id) == free:
+                del self.taken[ask_id]
+        while self.order and self.taken.get(self.order[0][1]) != self.order[0][0]:
+            heapq.heappop(self.order)
+
+    def _days_touched(self, now: int) -> range:
+        zone = self.quota.calendar_zone or "UTC"
+        return range(day_of(now - self.guard_ms, zone), day_of(now + self.lifetime_ms + self.guard_ms, zone) + 1)
+
+    def next_day(self, now: int) -> int:
+        """When the day that ``now`` counts in is over, guard included (calendar)."""
+        zone = self.quota.calendar_zone or "UTC"
+        end = _day_bounds(zone, day_of(now - self.guard_ms, zone))[1]
+        return end + self.guard_ms
+
+
+@dataclass(slots=True)
+class Limits:
+    """All buckets of one connector type."""
+
+    quotas: Sequence[Quota]
+    lifetime_ms: int
+    guard_ms: int
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    closed: dict[str, int] = field(default_factory=dict)
+    """Bucket key -> ms until which a provider's throttle closed it."""
+
+    def of(self, charge: str, connector: ConnectorFacts) -> list[Bucket]:
+        """The buckets one call spends from."""
+        return [self.bucket(q, connector) for q in self.quotas if q.charge == charge]
+
+    def bucket(self, quota: Quota, connector: ConnectorFacts) -> Bucket:
+        scope = {"application": "", "account": connector.account_id, "user": connector.subject}[quota.scope]
+        return self._named(f"{quota.name}|{scope}", quota)
+
+    def _named(self, key: str, quota: Quota) -> Bucket:
+        found = self.buckets.get(key)
+        if found is None:
+            found = self.buckets[key] = Bucket(key, quota, self.lifetime_ms, self.guard_ms)
+            found.closed_until = self.closed.get(key, 0)
+        return found
+
+    def close(self, key: str, until: int) -> None:
+        """A provider said *not now*: no permit from this bucket before ``until``; never shortens a closure."""
+        self.closed[key] = max(until, self.closed.get(key, 0))
+        if key in self.buckets:
+            self.buckets[key].closed_until = self.closed[key]
+
+    def restore(self, rows: Iterable[PermitRow], days: Mapping[str, Mapping[int, int]]) -> None:
+        """Rebuilds the counts from their durable rows."""
+        by_name = {q.name: q for q in self.quotas}
+        for row in rows:
+            for key in row.keys:
+                quota = by_name.get(key.partition("|")[0])
+                if quota is not None:
+                    self._named(key, quota).spend(row)
+        for key, counts in days.items():
+            quota = by_name.get(key.partition("|")[0])
+            if quota is not None:
+                self._named(key, quota).days = dict(counts)
+
+
+def test(buckets: Sequence[Bucket], now: int, batch_id: str, need: int) -> Full | None:
+    """None if all buckets have room for ``need`` calls of this batch; else the one that keeps it waiting longest."""
+    full = [
+        Full(b.key, b.free_at(now, min(need, b.quota.limit)), closed=b.closed_until > now)
+        for b in buckets
+        if b.closed_until > now or b.room(now, batch_id) < min(need, b.quota.limit)
+    ]
+    return max(full, key=lambda f: f.until, default=None)
+
+
+def hit(buckets: Sequence[Bucket], row: PermitRow) -> dict[str, dict[int, int]]:
+    """Spends one permit from all buckets; returns the calendar counts that changed, by bucket key, for the rows."""
+    changed: dict[str, dict[int, int]] = {}
+    for bucket in buckets:
+        if bucket.calendar:
+            changed[bucket.key] = bucket.spend_day(row.granted_at)
+        else:
+            bucket.spend(row)
+        left = bucket.reserved.get(row.batch_id, 0)
+        if left:
+            bucket.reserved[row.batch_id] = left - 1
+    return changed
+
+
+def expires_at(row: PermitRow, buckets: Iterable[Bucket]) -> int:
+    """When no sliding bucket counts this permit any longer, so that its row may go."""
+    return max((b.taken.get(row.ask_id, 0) for b in buckets), default=0)

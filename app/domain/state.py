@@ -1,0 +1,354 @@
+"""The planner's state for one connector type: durable rows, and the indexes built from them.
+
+Every change goes through ``put`` and ``drop``, which also note it in ``changes``: the shell writes exactly these rows
+in one transaction. Leases' heartbeats, waiting asks and all indexes are memory only: rebuilt, or asked for again.
+The state is changed in place: if its transaction fails the process ends, so memory never runs ahead of what is durable.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.domain.coverage import DataSet, Freshness
+from app.domain.messages import Accept, Answer, Ask, Event, Offer, RequestView
+from app.domain.model import Catalogue, ConnectorFacts, Days, Quota
+from app.domain.priority_queue import PriorityQueue
+from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
+from app.domain.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorRules:
+    """What the planner must know of one connector type; declared by its adapter, corrected by the settings."""
+
+    quotas: tuple[Quota, ...] = ()
+    steps: tuple[str, ...] = ("start",)
+    minimum_calls: Mapping[str, int] = field(default_factory=dict)
+    poll_schedule_s: tuple[float, ...] = (5.0,)
+    cost_per_call: str = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings of the planner. Spans in ms."""
+
+    connectors: Mapping[str, ConnectorRules]
+    catalogue: Catalogue
+    window_ms: int = 300_000
+    max_members: int = 200
+    max_concurrent: int = 10
+    max_live: int = 100_000
+    freshness: Freshness = field(default_factory=Freshness)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    permit_valid_ms: int = 10_000
+    call_timeout_ms: int = 120_000
+    lease_ms: int = 15_000
+    clock_guard_ms: int = 60_000
+    ask_hold_ms: int = 4_000
+    closed_mark_ms: int = 3_600_000
+    retention_ms: int = 90 * 86_400_000
+    cost_unit: str = "calls"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A live request. ``parts`` are the batches it still waits for; ``cost_micros`` its share of the calls so far;
+    ``rounds`` how often it was planned again because its fetches lacked something."""
+
+    accept: Accept
+    state: str = "queued"
+    revision: int = 0
+    parts: tuple[str, ...] = ()
+    batches: tuple[str, ...] = ()
+    batched_with: tuple[str, ...] = ()
+    attempts: int = 0
+    calls: int = 0
+    cost_micros: int = 0
+    started_at: int | None = None
+    execution_ms: int | None = None
+    rounds: int = 0
+
+    @property
+    def days(self) -> Days:
+        return Days(self.accept.start, self.accept.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests merged into one fetch.
+
+    ``state``: ``queued`` (waits for its turn), ``leased`` (a step is with a worker), ``remote`` (the provider works on
+    it). ``step_no`` counts steps that ended, so an outcome belongs to exactly one step; ``epoch`` counts leases, so
+    that a lost worker's asks are told apart. ``run`` counts provider runs: the result object is ``<batch>-<run>``.
+    """
+
+    batch_id: str
+    connector: ConnectorFacts
+    report_type: str
+    window: int
+    start: int
+    end: int
+    extras: tuple[str, ...]
+    priority_class: int
+    accepted_at: int
+    members: tuple[str, ...]
+    state: str = "queued"
+    alone: bool = False
+    epoch: int = 0
+    step_no: int = 0
+    step: int = 0
+    run: int = 1
+    polls: int = 0
+    remote: dict[str, str] | None = None
+    percent: int | None = None
+    attempts: int = 0
+    losses: int = 0
+    not_before: int = 0
+    version: int | None = None
+    read_at: int | None = None
+    seen_version: int = 0
+    calls: int = 0
+    first_call_at: int | None = None
+    traceparent: str | None = None
+
+    @property
+    def days(self) -> Days:
+        return Days(self.start, self.end)
+
+    @property
+    def data_set(self) -> str:
+        return f"{self.connector.connector_id}|{self.report_type}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is left of a closed request for an hour: enough to know a repeated command."""
+
+    closed_at: int
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """A bucket that a provider's throttle closed; ``doublings`` for throttles that named no time."""
+
+    until: int
+    doublings: int = 0
+
+
+@dataclass(slots=True)
+class Lease:
+    """Memory only: who holds a leased batch, and when it was last heard of."""
+
+    seen_at: int
+    worker: str | None = None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one step changes. ``rows``: key -> new row or None (deleted); ``views`` likewise by request id."""
+
+    rows: dict[str, Any] = field(default_factory=dict)
+    offers: list[Offer] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    views: dict[str, RequestView | None] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    dead: list[tuple[tuple[str, int, int], str, str]] = field(default_factory=list)
+    """Accepted-looking records that must go to the dead-letter topic: (source, code, detail)."""
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.offers or self.answers or self.views or self.events or self.dead)
+
+
+KINDS: Mapping[str, type] = {
+    "r": Request,
+    "b": Batch,
+    "c": DataSet,
+    "p": PermitRow,
+    "m": Mark,
+    "x": Closure,
+}
+"""Row key prefix -> row class. ``d/<bucket>`` rows (calendar counts) and ``o`` (inbox position) are plain JSON."""
+
+
+@dataclass(slots=True)
+class State:
+    """All of one inbox partition. ``now`` is quota time: the newest LogAppendTime seen, never running backwards."""
+
+    rules: Rules
+    now: int = 0
+    requests: dict[str, Request] = field(default_factory=dict)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    data_sets: dict[str, DataSet] = field(default_factory=dict)
+    permits: dict[str, PermitRow] = field(default_factory=dict)
+    marks: dict[str, Mark] = field(default_factory=dict)
+    closures: dict[str, Closure] = field(default_factory=dict)
+    days: dict[str, dict[int, int]] = field(default_factory=dict)
+    limits: dict[str, Limits] = field(default_factory=dict)
+    queue: PriorityQueue = field(default_factory=PriorityQueue)
+    open_batches: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Data set -> its open batches, in order of creation."""
+    leases: dict[str, Lease] = field(default_factory=dict)
+    asks: dict[str, tuple[Ask, int]] = field(default_factory=dict)
+    due: list[tuple[int, str, str]] = field(default_factory=list)
+    """Heap of (ms, kind, id): polls, not-before times, deadlines, marks and permit rows to forget."""
+    polls: dict[str, None] = field(default_factory=dict)
+    """Batches whose poll is due but found no slot, longest waiting first; theirs is the next free one."""
+    waiting: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Batch id -> why it waits (memory only)."""
+    touched: dict[str, None] = field(default_factory=dict)
+    moved: dict[str, None] = field(default_factory=dict)
+    """Data sets with a new version since their waiting batches were last looked at."""
+    mean_ms: float = 0.0
+    """Moving mean of a fetch's duration, for the estimate of the wait."""
+    blocked_until: int | None = None
+    changes: Changes = field(default_factory=Changes)
+
+    def put(self, key: str, row: Any) -> None:
+        """Stores a row and notes the change. The key's prefix tells the kind."""
+        self.store(key, row)
+        self.changes.rows[key] = row
+
+    def drop(self, key: str) -> None:
+        """Deletes a row and notes the change."""
+        kind, _, name = key.partition("/")
+        self._table(kind).pop(name, None)
+        self.changes.rows[key] = None
+
+    def put_request(self, row: Request) -> None:
+        self.put(f"r/{row.accept.request_id}", row)
+        self.touched[row.accept.request_id] = None
+
+    def put_batch(self, row: Batch) -> None:
+        """Stores a batch and keeps queue and data set index in step with it."""
+        self.put(f"b/{row.batch_id}", row)
+        self.index_batch(row)
+
+    def drop_batch(self, batch_id: str) -> None:
+        """Forgets a batch, with its lease, place and reservations."""
+        row = self.batches.get(batch_id)
+        if row is None:
+            return
+        self.drop(f"b/{batch_id}")
+        self.queue.remove(batch_id)
+        self.leases.pop(batch_id, None)
+        self.polls.pop(batch_id, None)
+        self.waiting.pop(batch_id, None)
+        self.open_batches.get(row.data_set, {}).pop(batch_id, None)
+        self.release(row)
+
+    def release(self, row: Batch) -> None:
+        """Gives back what the batch still had reserved."""
+        for bucket in self.limits_of(row.connector).buckets.values():
+            bucket.reserved.pop(row.batch_id, None)
+
+    def data_set(self, key: str) -> DataSet:
+        return self.data_sets.get(key) or DataSet(key)
+
+    def rules_of(self, connector: ConnectorFacts) -> ConnectorRules:
+        return self.rules.connectors.get(connector.connector_type) or ConnectorRules()
+
+    def limits_of(self, connector: ConnectorFacts) -> Limits:
+        return self.limits_of_type(connector.connector_type)
+
+    def limits_of_type(self, connector_type: str) -> Limits:
+        """The buckets of one connector type."""
+        found = self.limits.get(connector_type)
+        if found is None:
+            rules = self.rules.connectors.get(connector_type) or ConnectorRules()
+            lifetime = self.rules.permit_valid_ms + self.rules.call_timeout_ms
+            found = self.limits[connector_type] = Limits(rules.quotas, lifetime, self.rules.clock_guard_ms)
+        return found
+
+    def remind(self, at: int, kind: str, name: str) -> None:
+        """Comes back to something at a time (``planner`` pops it)."""
+        heapq.heappush(self.due, (at, kind, name))
+
+    def running(self, data_set: str) -> Iterable[Batch]:
+        """Batches of a data set that a worker or the provider works on."""
+        for batch_id in self.open_batches.get(data_set, {}):
+            row = self.batches[batch_id]
+            if row.state != "queued":
+                yield row
+
+    def store(self, key: str, row: Any) -> None:
+        """Takes a row in without noting a change, as at a restart."""
+        kind, _, name = key.partition("/")
+        self._table(kind)[name] = row
+
+    def _table(self, kind: str) -> dict[str, Any]:
+        tables: dict[str, dict[str, Any]] = {
+            "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
+            "x": self.closures, "d": self.days,
+        }  # fmt: skip
+        return tables[kind]
+
+    def index_batch(self, row: Batch) -> None:
+        """Brings queue, leases and the data set's index in step with a batch's row."""
+        self.open_batches.setdefault(row.data_set, {})[row.batch_id] = None
+        if row.state == "queued":
+            self.queue.enqueue(row.batch_id, row.priority_class, row.accepted_at)
+            self.leases.pop(row.batch_id, None)
+        else:
+            self.queue.remove(row.batch_id)
+            self.waiting.pop(row.batch_id, None)
+        if row.state == "remote":
+            self.leases.pop(row.batch_id, None)
+
+
+def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:
+    """State from durable rows (key -> row object). All leases count as renewed at ``now`` (R5)."""
+    state = State(rules, now=now)
+    for key, row in rows.items():
+        state.store(key, row)
+    for batch in sorted(state.batches.values(), key=lambda b: (b.accepted_at, b.batch_id)):
+        state.index_batch(batch)
+        if batch.state == "leased":
+            state.leases[batch.batch_id] = Lease(now)
+        if batch.not_before:
+            state.remind(batch.not_before, "batch", batch.batch_id)
+        if batch.state == "queued" and batch.seen_version != state.data_set(batch.data_set).held_version:
+            state.moved[batch.data_set] = None
+    _restore_limits(state)
+    for batch in state.batches.values():
+        if batch.state != "queued":
+            reserve(state, batch)
+    _restore_reminders(state)
+    return state
+
+
+def _restore_limits(state: State) -> None:
+    for connector_type in state.rules.connectors:
+        limits = state.limits_of_type(connector_type)
+        for key, closure in state.closures.items():
+            limits.close(key, closure.until)
+        limits.restore(state.permits.values(), state.days)
+
+
+def _restore_reminders(state: State) -> None:
+    for request in state.requests.values():
+        if request.accept.deadline_at is not None:
+            state.remind(request.accept.deadline_at, "deadline", request.accept.request_id)
+    for name, mark in state.marks.items():
+        state.remind(mark.closed_at + state.rules.closed_mark_ms, "mark", name)
+    for name, row in state.permits.items():
+        state.remind(row.granted_at + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", name)
+
+
+def reserve(state: State, batch: Batch) -> None:
+    """Keeps room in long quotas for the calls this fetch must still be able to make (R3)."""
+    limits = state.limits_of(batch.connector)
+    for charge, calls in state.rules_of(batch.connector).minimum_calls.items():
+        for bucket in limits.of(charge, batch.connector):
+            if bucket.calendar or bucket.quota.period_ms >= LONG_PERIOD_MS:
+                left = max(0, calls - batch.calls)
+                if left:
+                    bucket.reserved[batch.batch_id] = left
+
+
+def members_of(state: State, batch: Batch) -> Sequence[Request]:
+    """The live requests of a batch."""
+    return [state.requests[m] for m in batch.members if m in state.requests]

@@ -1,0 +1,195 @@
+"""What the services need from the outside, as Protocols. Adapters live in streams, connectors, oauth and storage; their
+tested twins in ``app.testing``. Nothing here opens anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.domain.messages import Event, Offer, RequestView, StoredFile
+from app.domain.model import ConnectorFacts, Quota, ReportType
+
+
+class Clock(Protocol):
+    """The only sources of time. ``now`` is milliseconds since the epoch; ``monotonic`` seconds of a clock that never steps."""
+
+    def now(self) -> int: ...
+
+    def monotonic(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to make one call, until ``usable_until`` on this process's monotonic clock (R2)."""
+
+    ask_id: str
+    usable_until: float
+
+
+class Permits(Protocol):
+    """Asks the planner for permits on behalf of one leased step. One permit, one HTTP request."""
+
+    async def take(self, charge: str, *, data: bool = False) -> Permit:
+        """Waits for a permit. Raises ``PermitDenied``: ``stale`` (stop, say nothing) or ``quota`` (hand the step back)."""
+
+    def give_back(self, permit: Permit) -> None:
+        """The permit's call has ended, in whatever way; never blocks."""
+
+
+class TokenSource(Protocol):
+    """Access tokens for a grant."""
+
+    async def access_token(self, org_id: int, grant_id: str, *, rejected: str | None = None) -> str:
+        """A token to send. ``rejected`` is a token the provider has just refused: forces one refresh, unless a newer one
+        is known. Raises ``ProviderError`` (authorisation, or retryable when the token endpoint is away)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A whole small answer of a provider. Header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpStream(Protocol):
+    """An answer whose body is read in pieces, within the limits on decoded bytes, line length and total time."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Decoded pieces. Raises ``ProviderError`` too_large, or provider_response when the body is cut short."""
+
+
+class Calls(Protocol):
+    """HTTP to a provider for one step. Each request spends its own permit, checked last before the socket; a 401 is tried
+    once more with a refreshed token and a permit of its own; redirects are not followed; no secret reaches a log."""
+
+    made: int
+    """Requests that left so far."""
+    first_at: int | None
+    """Clock.now() of the first request, ms."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        charge: str,
+        data: bool = False,
+        authorised: bool = True,
+        json: Any = None,
+        form: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpAnswer:
+        """One call, whole answer (at most 4 MiB). Any status is returned; transport failures raise ``ProviderError``
+        (provider_system, retryable). ``authorised=False`` sends no credential (signed download links)."""
+
+    def stream(
+        self, method: str, url: str, *, charge: str, data: bool = False, authorised: bool = True
+    ) -> AbstractAsyncContextManager[HttpStream]:
+        """One call whose body is read in pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The provider works on it: its ids (durable before the next step), percent if known, wished poll delay."""
+
+    remote: dict[str, str]
+    percent: int | None = None
+    poll_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The data is there: Arrow record batches in the report type's column order (standard columns, then asked extras),
+    plus control totals of the provider by column (None: it gives none), filled in once the batches were read."""
+
+    batches: AsyncIterator[Any]
+    control: dict[str, str]
+
+
+class Connector(Protocol):
+    """One provider. The same four files every time: client, reports, errors, quotas."""
+
+    connector_type: str
+    reports: Mapping[str, ReportType]
+    quotas: Sequence[Quota]
+    steps: Sequence[str]
+    """Names of its steps in order: DV360 ``("start", "poll")``; a provider that answers at once ``("start",)``."""
+    minimum_calls: Mapping[str, int]
+    """Charge -> the fewest calls one whole fetch needs; reserved at dispatch in long quotas (R3)."""
+    poll_schedule_s: Sequence[float]
+    """Seconds before poll 1, 2, ...; the last repeats."""
+
+    async def step(self, offer: Offer, calls: Calls) -> Running | Ready:
+        """Runs one step. Raises ``ProviderError`` with the classified failure."""
+
+
+class ResultStore(Protocol):
+    """Write-once result objects (spec section 11)."""
+
+    def key(self, offer: Offer) -> str:
+        """Object key of the run this offer belongs to."""
+
+    async def find(self, offer: Offer) -> StoredFile | None:
+        """The object of this run, if an earlier attempt already wrote it: its stored size, checksum, rows, days (R6)."""
+
+    async def write(self, offer: Offer, report: ReportType, ready: Ready) -> StoredFile:
+        """Writes the batches as Parquet, create-if-absent; on already-exists describes the object that is there.
+        Control totals are compared with the rows before anything is visible (``ProviderError`` provider_response)."""
+
+    async def check(self) -> None:
+        """Raises if the store cannot be reached."""
+
+
+class CommandPublisher(Protocol):
+    async def publish(self, connector_id: str, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        """One command record, acknowledged by the broker. Raises ``BrokerUnavailable`` within 5 s."""
+
+
+class BrokerUnavailable(Exception):
+    """The broker did not acknowledge in time; nothing is known about the record."""
+
+
+class RequestViews(Protocol):
+    """The committed state of requests, as any worker can see it."""
+
+    async def get(self, request_id: str) -> RequestView | None:
+        """None: unknown. Raises ``ViewUnavailable`` while nobody can know."""
+
+    async def wait_for(self, request_id: str, timeout_s: float) -> RequestView | None:
+        """The first committed view of a request that is being decided, or None after the time."""
+
+
+class ViewUnavailable(Exception):
+    """Partitions are moving and PostgreSQL is away: ask again."""
+
+
+class ConnectorStore(Protocol):
+    """Connectors and grants in PostgreSQL (durable truth)."""
+
+    async def find(self, connector_id: str) -> ConnectorFacts | None: ...
+
+    async def list_for(self, org_id: int) -> Sequence[ConnectorFacts]: ...
+
+
+class RequestHistory(Protocol):
+    """Requests in PostgreSQL."""
+
+    async def project(self, views: Sequence[RequestView]) -> None:
+        """Idempotent upserts; an older revision never overwrites a newer one."""
+
+    async def find(self, request_id: str) -> RequestView | None: ...
+
+
+class EventSink(Protocol):
+    """What the planner's transaction needs of the codecs: an event as Kafka key, value and headers."""
+
+    def encode(self, event: Event) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]: ...

@@ -1,0 +1,119 @@
+"""A sandbox inside the test's own process, with short ways to what a test asks and switches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from app.sandbox import server
+from app.sandbox.call_log import Call
+from app.sandbox.clock import Clock, system_clock
+from app.sandbox.control import report_row
+from app.sandbox.dv360 import state as dv360
+from app.sandbox.dv360.figures import TruthRow, truth_rows
+from app.sandbox.faults import FaultRule, parse_rule
+from app.sandbox.quotas import change_rule, snapshot
+from app.sandbox.settings import SandboxSettings, provider_env
+from app.sandbox.world import World, reset_world
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Switches of one sandbox's faults."""
+
+    world: World
+
+    def add(self, route: str, fault: str, **narrowed: Any) -> None:
+        """Switch a fault on; the keyword arguments are the keys of ``POST /_sandbox/faults``."""
+        rule = parse_rule({"route": route, "fault": fault, **narrowed}, self.world.now().monotonic)
+        self.world.faults = (*self.world.faults, rule)
+
+    def clear(self) -> None:
+        """Switch all off."""
+        self.world.faults = ()
+
+    @property
+    def rules(self) -> tuple[FaultRule, ...]:
+        """Those that are on, with how often they struck."""
+        return self.world.faults
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSandbox:
+    """What a test holds. The same is to be had over HTTP under ``/_sandbox/``."""
+
+    api_url: str
+    storage_url: str
+    world: World
+    faults: Faults
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment that points a worker here."""
+        return provider_env(self.api_url, self.storage_url)
+
+    def calls(self, route: str | None = None) -> list[Call]:
+        """Calls so far in order of arrival, all or those of one route."""
+        return [call for call in self.world.log.calls if route in (None, call.route)]
+
+    async def arrived(self, route: str, count: int = 1, timeout_s: float = 10.0) -> list[Call]:
+        """Wait until ``count`` calls of a route have arrived, answered or not; TimeoutError when they do not come."""
+        async with asyncio.timeout(timeout_s):
+            while len(self.calls(route)) < count:
+                self.world.log.changed.clear()
+                await self.world.log.changed.wait()
+        return self.calls(route)
+
+    def quotas(self) -> list[dict[str, Any]]:
+        """One row per bucket."""
+        return snapshot(self.world.quotas)
+
+    def set_quota(self, name: str, limit: int | None, period_s: float | None = None) -> None:
+        """Another limit from now on; None lifts it."""
+        change_rule(self.world.quotas, name, limit, period_s)
+
+    def set_duration(self, duration: dv360.Duration) -> None:
+        """How long reports run from now on take."""
+        self.world.dv360.duration = duration
+
+    def restate(self, advertiser_id: int, start: date, end: date) -> None:
+        """Change the figures of these days, both included."""
+        dv360.restate(self.world.dv360, advertiser_id, start, end)
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Every report, as ``GET /_sandbox/reports`` shows it."""
+        now = self.world.now().unix
+        return [report_row(one, now) for known in self.world.dv360.reports.values() for one in known.values()]
+
+    def truth(self, advertiser_id: int, start: date, end: date) -> list[TruthRow]:
+        """The rows as they are now."""
+        known = self.world.dv360
+        count = known.campaigns_of.get(advertiser_id, known.campaigns)
+        seed = self.world.settings.seed
+        return list(
+            truth_rows(seed, advertiser_id, start, end, count, lambda day: dv360.revision_of(known, advertiser_id, day))
+        )
+
+    def refresh_token(self, user: str) -> str:
+        """The consent of that user."""
+        return f"1//sandbox-{user}"
+
+    def reset(self) -> None:
+        """Back to an empty provider."""
+        reset_world(self.world)
+
+
+@asynccontextmanager
+async def running_sandbox(
+    settings: SandboxSettings | None = None, clock: Clock = system_clock
+) -> AsyncIterator[RunningSandbox]:
+    """Start a sandbox on free ports, stop it at the end."""
+    running = await server.start_sandbox(settings or SandboxSettings(), clock)
+    try:
+        yield RunningSandbox(running.api_url, running.storage_url, running.world, Faults(running.world))
+    finally:
+        await running.stop()

@@ -1,0 +1,62 @@
+"""What a sandbox may be told when it starts, and the environment that points a worker at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from app.sandbox.dv360.state import Duration, Fixed, Quirks
+from app.sandbox.quotas import GOOGLE_QUOTAS, QuotaRule
+
+CLIENT_ID = "sandbox-client"
+CLIENT_SECRET = "sandbox-secret"
+
+
+def _default_clients() -> Mapping[str, str]:
+    return {CLIENT_ID: CLIENT_SECRET}
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """``port`` 0 picks a free one. ``report_duration`` how long reports take; ``campaigns`` per advertiser, below a
+    million; ``advertisers`` in lists; ``expires_in`` seconds of an access token; ``link_seconds`` of a download link;
+    ``latency_s`` added to every call; ``retention_months`` how far back a report may reach; ``dialect`` 429 or 403, how
+    a full quota is answered; ``enforce`` False counts quotas without refusing; ``clients`` application id -> secret."""
+
+    seed: int = 1
+    host: str = "127.0.0.1"
+    port: int = 0
+    storage_port: int = 0
+    report_duration: Duration = field(default_factory=lambda: Fixed(1.5))
+    campaigns: int = 5
+    advertisers: int = 3
+    expires_in: int = 3_599
+    link_seconds: float = 900.0
+    latency_s: float = 0.0
+    retention_months: int = 24
+    quotas: tuple[QuotaRule, ...] = GOOGLE_QUOTAS
+    dialect: str = "429"
+    enforce: bool = True
+    quirks: Quirks = field(default_factory=Quirks)
+    log: Path | None = None
+    clients: Mapping[str, str] = field(default_factory=_default_clients, repr=False)
+
+
+def provider_env(
+    api_url: str, storage_url: str, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET
+) -> dict[str, str]:
+    """The environment that makes a worker take this sandbox for DV360 and for Google's token endpoint."""
+    dv360, google = "CONNECTOR__PROVIDERS__DV360__", "CONNECTOR__PROVIDERS__GOOGLE__"
+    return {
+        f"{dv360}REPORTS_URL": f"{api_url}/doubleclickbidmanager/v2/",
+        f"{dv360}API_URL": f"{api_url}/displayvideo/v4/",
+        f"{dv360}DOWNLOAD_HOSTS": urlsplit(storage_url).netloc,
+        f"{dv360}ALLOW_PRIVATE_HOSTS": "true",
+        f"{google}TOKEN_URL": f"{api_url}/oauth2/token",
+        f"{google}AUTH_URL": f"{api_url}/oauth2/auth",
+        f"{google}REVOKE_URL": f"{api_url}/oauth2/revoke",
+        f"{google}CLIENT_ID": client_id,
+        f"{google}CLIENT_SECRET": client_secret,
+    }

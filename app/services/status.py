@@ -1,0 +1,123 @@
+"""What callers are told of a request and of this worker: the seed's bodies, plus additive fields.
+
+Plain functions over committed views. Views count milliseconds since the epoch; answers show UTC, ISO 8601 with ``Z``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Any
+
+from app.domain.messages import RequestView
+from app.domain.model import PRIORITY_CLASS, RequestState
+
+PRIORITY_NAME: Mapping[int, str] = {number: name for name, number in PRIORITY_CLASS.items()}
+COST_UNIT = "calls"
+
+
+class CheckState(StrEnum):
+    """``degraded``: something is away that this worker can serve without; ``failed``: it cannot serve."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing readiness depends on; ``detail`` says what is wrong, without addresses or secrets."""
+
+    name: str
+    state: CheckState
+    detail: str = ""
+
+
+def instant(ms: int | None) -> str | None:
+    """``2026-01-31T09:00:00.250Z`` for milliseconds since the epoch; None stays None."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _shown(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A planner's small mapping for outsiders: whole numbers under names of instants become text."""
+    if facts is None:
+        return None
+    return {k: instant(v) if _is_instant(k, v) else v for k, v in facts.items()}
+
+
+def _is_instant(name: str, value: object) -> bool:
+    return (name == "until" or name.endswith("_at") or name == "as_of") and isinstance(value, int)
+
+
+def fetch_body(request_id: str, view: RequestView | None) -> dict[str, Any]:
+    """The answer to a fetch command: the seed's body plus ``waiting``; without a view nothing is decided yet."""
+    if view is None:
+        return {
+            "request_id": request_id,
+            "status": RequestState.QUEUED,
+            "queue_position": None,
+            "estimated_wait_seconds": None,
+            "batched_with": [],
+            "rate_limit_status": None,
+            "waiting": None,
+        }
+    return {
+        "request_id": view.request_id,
+        "status": view.state,
+        "queue_position": view.queue_position,
+        "estimated_wait_seconds": view.estimated_wait_s,
+        "batched_with": view.batched_with,
+        "rate_limit_status": _shown(view.rate_limit),
+        "waiting": _shown(view.waiting),
+    }
+
+
+def status_body(view: RequestView) -> dict[str, Any]:
+    """The state of a request: the seed's body, then everything else that is known of it."""
+    return {
+        "request_id": view.request_id,
+        "status": view.state,
+        "progress": view.progress,
+        "result": _shown(view.result),
+        "execution_time_ms": view.execution_time_ms,
+        "cost": None if view.cost is None else float(view.cost),
+        "cost_unit": COST_UNIT,
+        "waiting": _shown(view.waiting),
+        "error": _shown(view.error),
+        "queue_position": view.queue_position,
+        "estimated_wait_seconds": view.estimated_wait_s,
+        "batched_with": view.batched_with,
+        "rate_limit_status": _shown(view.rate_limit),
+        "connector_id": view.connector_id,
+        "connector_type": view.connector_type,
+        "report_type": view.report_type,
+        "date_range": _range(view),
+        "fields": view.fields,
+        "priority": PRIORITY_NAME.get(view.priority_class),
+        "labels": view.labels,
+        "attempts": view.attempts,
+        "accepted_at": instant(view.accepted_at),
+        "started_at": instant(view.started_at),
+        "completed_at": instant(view.completed_at),
+        "deadline": instant(view.deadline_at),
+    }
+
+
+def _range(view: RequestView) -> dict[str, str] | None:
+    if view.start <= 0 or view.end <= 0:
+        return None
+    return {"start": date.fromordinal(view.start).isoformat(), "end": date.fromordinal(view.end).isoformat()}
+
+
+def readiness_body(checks: Sequence[Check]) -> tuple[bool, dict[str, Any]]:
+    """Whether this worker can serve, and the answer of ``/readyz``: ``ready``, ``degraded`` (serving) or
+    ``not_ready``."""
+    states = {c.state for c in checks}
+    ready = CheckState.FAILED not in states
+    status = "not_ready" if not ready else "degraded" if CheckState.DEGRADED in states else "ready"
+    listed = [{"name": c.name, "status": c.state, "detail": c.detail} for c in checks]
+    return ready, {"status": status, "checks": listed}

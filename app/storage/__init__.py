@@ -1,0 +1,1 @@
+"""What is kept outside Kafka: PostgreSQL, Redis, result objects."""

@@ -1,0 +1,1 @@
+"""What knows Kafka: wire formats, codecs, topics, views."""

@@ -1,0 +1,144 @@
+"""Every touch on Faust's private parts, in one place (ADR 0002). Pinned: faust-streaming 0.15.3, mode-streaming 0.7.1,
+aiokafka 0.14.0; ``tests/contract/test_faust_touches.py`` fails when one of them stops being what it was.
+
+1. Faust's consumer reads ``read_committed``, so that no step sees what an aborted transaction wrote.
+2. At every assignment, also of partitions believed kept: take over (fence, sentinel, read rows back), before anything acts.
+3. and 4. The streams' queues are emptied *before* the consumer seeks, and resuming the flow does not empty them again; the
+   stock order drops what was read between the two.
+Then inbox partitions are set to the position that the planner's rows are durable for, and ``take`` hands out records in
+batches that are acknowledged only after their work is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import faust
+from faust.transport.drivers import aiokafka as _driver
+from faust.events import Event
+from faust.tables.recovery import Recovery
+from faust.types import TP
+
+driver: Any = _driver
+"""Untyped on purpose: this module replaces what it names."""
+Stock: Any = Recovery
+TakeOver = Callable[[set[int]], Awaitable[None]]
+Positions = Callable[[], Mapping[TP, int]]
+
+
+def install(app: faust.App, *, take_over: TakeOver, positions: Positions) -> None:
+    """Puts all touches on; once per process, before the app starts."""
+    _read_committed()
+    _take_over_first(take_over)
+    _clear_then_seek(app, positions)
+
+
+def _read_committed() -> None:
+    make = driver.aiokafka.AIOKafkaConsumer
+
+    def consumer(*args: Any, **kwargs: Any) -> Any:
+        if "partition_assignment_strategy" in kwargs:
+            kwargs["isolation_level"] = "read_committed"
+        return make(*args, **kwargs)
+
+    driver.aiokafka.AIOKafkaConsumer = consumer
+
+
+def _take_over_first(take_over: TakeOver) -> None:
+    """Our own loader reads the rows back, so Faust is told that there is nothing to recover."""
+    build = Stock._build_highwaters
+
+    async def highwaters(self: Any, consumer: Any, tps: set[TP], destination: Any, title: str) -> None:
+        if title != "active":
+            await build(self, consumer, tps, destination, title)
+            return
+        await take_over({tp.partition for tp in tps})
+        destination.clear()
+        destination.update(dict.fromkeys(tps, -1))
+
+    Stock._build_highwaters = highwaters
+
+
+def _clear_then_seek(app: faust.App, positions: Positions) -> None:
+    flow: Any = app.flow_control
+    completed = Stock.on_recovery_completed
+
+    def resume() -> None:
+        flow._suspend.clear()
+        flow._resume.set()
+
+    async def clear_then_seek(self: Any, *args: Any, **kwargs: Any) -> None:
+        flow.clear()
+        # Once while the partitions are still paused: nothing can be read from a wrong place, not even for a moment.
+        await self.app.consumer.perform_seek()
+        await completed(self, *args, **kwargs)
+
+    flow.resume = resume
+    Stock.on_recovery_completed = clear_then_seek
+    _seek_to_positions(positions)
+
+
+def _seek_to_positions(positions: Positions) -> None:
+    """After the stock seek to committed offsets: the inbox goes to what the rows say, whatever the group has committed."""
+    perform = driver.Consumer.perform_seek
+
+    async def perform_seek(self: Any) -> None:
+        await perform(self)
+        for tp, offset in positions().items():
+            if tp in self.assignment():
+                await self.seek(tp, offset)
+                self._committed_offset[tp] = offset
+
+    driver.Consumer.perform_seek = perform_seek
+
+
+async def take(stream: Any, *, most: int = 500, within_s: float = 0.005) -> AsyncIterator[list[Event]]:
+    """Blocks for the first record without a timeout, then collects what is there for at most ``within_s``; stops early
+    when nothing came for a fifth of it. Records are acknowledged when the next batch is asked for, so not at all if the
+    body raised. Records of an older assignment are left out: they come again."""
+    app, channel, loop = stream.app, stream.channel, asyncio.get_running_loop()
+    await stream.maybe_start()
+    while not stream.should_stop:
+        events = [await channel.__anext__()]
+        ends = loop.time() + within_s
+        while len(events) < most:
+            if channel.queue.empty():
+                await asyncio.sleep(within_s / 5)
+                if channel.queue.empty() or loop.time() > ends:
+                    break
+            else:
+                events.append(channel.queue.get_nowait())
+        current = app.consumer_generation_id
+        mine = [e for e in events if e.message.generation_id == current and app.flow_control.is_active()]
+        for event in mine:
+            _track(app, event)
+        if mine:
+            yield mine
+        for event in mine:
+            await stream.ack(event)
+
+
+def _track(app: faust.App, event: Event) -> None:
+    """What Faust's own iterator does when it hands out a record, so that acknowledging it counts."""
+    message = event.message
+    if message.topic in app.topics.acking_topics and not message.tracked:
+        message.tracked = True
+        app.consumer.unacked.add(message)
+
+
+def members(app: faust.App) -> tuple[str, ...]:
+    """Workers that hold a partition in the current assignment, by the name each announced (its canonical URL)."""
+    assignor: Any = app.assignor
+    return tuple(sorted({*assignor._tps_url.values(), *assignor._external_tps_url.values()}))
+
+
+def generation(app: faust.App) -> int:
+    """The assignment's number; records of an older one are handled by somebody else, or again."""
+    return int(app.consumer_generation_id)
+
+
+def assigned(app: faust.App, topic: str) -> set[int]:
+    """Partitions of a topic that this worker holds now."""
+    return {tp.partition for tp in app.assignor.assigned_actives() if tp.topic == topic}

@@ -1,0 +1,146 @@
+"""What every worker follows without a group: connectors and request views (compacted topics, from their start) and the
+planner's answers to permit asks (from now on).
+
+Each worker keeps every live request's view and the newest closed ones, so that any worker answers any question; what it no
+longer holds is in PostgreSQL (ADR 0006).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from app.domain.lifecycle import TERMINAL
+from app.domain.messages import Answer, RequestView
+from app.domain.model import PARTITIONS, ConnectorFacts
+from app.streams import internal, kafka
+from app.streams.kafka import Broker
+from app.streams.topics import Names
+
+CLOSED_KEPT = 20_000
+
+log = structlog.get_logger(__name__)
+
+
+class Follower:
+    """One consumer over three topics; ``caught_up`` once connectors and views were read to where they ended at start."""
+
+    def __init__(self, broker: Broker, names: Names, on_answer: Callable[[Answer], None]) -> None:
+        self._broker, self._names, self._on_answer = broker, names, on_answer
+        self.connectors: dict[str, ConnectorFacts] = {}
+        self.caught_up = asyncio.Event()
+        self._live: dict[str, bytes] = {}
+        self._closed: OrderedDict[str, bytes] = OrderedDict()
+        self._waiters: dict[str, list[asyncio.Future[RequestView]]] = {}
+        self._behind: dict[TopicPartition, int] = {}
+
+    def view(self, request_id: str) -> RequestView | None:
+        """The committed view, if this worker holds it."""
+        raw = self._live.get(request_id) or self._closed.get(request_id)
+        return None if raw is None else internal.load_view(raw)
+
+    @property
+    def live(self) -> int:
+        """Live requests known here."""
+        return len(self._live)
+
+    async def next_view(self, request_id: str, timeout_s: float) -> RequestView | None:
+        """The first view of a request, waiting for it; None after the time."""
+        known = self.view(request_id)
+        if known is not None:
+            return known
+        future: asyncio.Future[RequestView] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(request_id, []).append(future)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            waiting = self._waiters.get(request_id, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._waiters.pop(request_id, None)
+
+    async def run(self) -> None:
+        """Follows until cancelled; starts over after a broken connection."""
+        while True:
+            consumer = kafka.reader(self._broker, fetch_max_wait_ms=5_000)
+            try:
+                await consumer.start()
+                await self._begin(consumer)
+                while True:
+                    for tp, records in (await consumer.getmany(timeout_ms=5_000, max_records=2_000)).items():
+                        for record in records:
+                            self._take(tp.topic, record)
+                    await self._check(consumer)
+            except (KafkaError, OSError) as exc:
+                log.warning("follower_restarts", error=type(exc).__name__)
+                await asyncio.sleep(1.0)
+            finally:
+                await kafka.close(consumer)
+
+    async def _begin(self, consumer: Any) -> None:
+        names = self._names
+        tps = {t: [TopicPartition(t, p) for p in range(PARTITIONS)] for t in (names.connectors, names.requests, names.permits)}
+        every = [tp for group in tps.values() for tp in group]
+        consumer.assign(every)
+        first = await consumer.beginning_offsets(every)
+        last = await consumer.end_offsets(every)
+        for tp in every:
+            consumer.seek(tp, last[tp] if tp.topic == names.permits else first[tp])
+        told = [*tps[names.connectors], *tps[names.requests]]
+        self._behind = {tp: last[tp] for tp in told if last[tp] > first[tp]}
+        await self._check(consumer)
+
+    async def _check(self, consumer: Any) -> None:
+        """Positions pass transaction markers, which are never delivered: so they, not records, tell that a log was read."""
+        for tp, end in list(self._behind.items()):
+            if await consumer.position(tp) >= end:
+                del self._behind[tp]
+        if not self._behind:
+            self.caught_up.set()
+
+    def _take(self, topic: str, record: Any) -> None:
+        try:
+            if topic == self._names.permits:
+                answer = internal.load(record.value)
+                if isinstance(answer, Answer):
+                    self._on_answer(answer)
+            elif topic == self._names.connectors:
+                self._connector(record)
+            else:
+                self._view(record)
+        except (internal.Unreadable, ValueError, TypeError, KeyError) as exc:
+            log.error("unreadable_internal_record", topic=topic, offset=record.offset, error=type(exc).__name__)
+
+    def _connector(self, record: Any) -> None:
+        name = record.key.decode()
+        if record.value is None:
+            self.connectors.pop(name, None)
+        else:
+            self.connectors[name] = internal.load_connector(record.value)
+
+    def _view(self, record: Any) -> None:
+        name = record.key.decode()
+        self._live.pop(name, None)
+        self._closed.pop(name, None)
+        if record.value is None:
+            return
+        view = internal.load_view(record.value)
+        if view.state in TERMINAL:
+            self._closed[name] = record.value
+            while len(self._closed) > CLOSED_KEPT:
+                self._closed.popitem(last=False)
+        else:
+            self._live[name] = record.value
+        for future in self._waiters.pop(name, []):
+            if not future.done():
+                future.set_result(view)

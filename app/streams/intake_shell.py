@@ -1,0 +1,235 @@
+"""Intake's shell: command records in, inbox messages out. Stateless; its offset passes only what the broker has taken.
+
+Everything it needs to know it reads: connectors from the replica, on a miss from PostgreSQL; old request ids from PostgreSQL.
+While PostgreSQL is away a command that needs it waits here (the offset does not pass it), it is not refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import structlog
+
+from app.domain import commands, identity, intake
+from app.domain.commands import CancelCommand, Command
+from app.domain.errors import Fault
+from app.domain.intake import Refused
+from app.domain.messages import Accept
+from app.domain.model import INBOX_PARTITION, UNTYPED_PARTITION, Catalogue, ConnectorFacts
+from app.streams import codecs, faust_touches, internal, wire
+from app.streams.crash import CrashPoint, die
+from app.streams.kafka import Publisher, Record
+from app.streams.topics import Names
+from app.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+FindConnector = Callable[[str], Awaitable[ConnectorFacts | None]]
+KnownBodies = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
+OLD_MS = 3_600_000
+"""A UUIDv7 older than the planner's marks, or no UUIDv7, is looked up in PostgreSQL before it counts as new (R10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One command record, decoded as far as it goes."""
+
+    record: Any
+    at: int
+    command: Command | None
+    partial: Mapping[str, Any]
+    refused: Refused | None
+    code: str
+
+    @property
+    def request_id(self) -> str | None:
+        """The command's own id, or the one its place on the topic makes; None where it could not be read."""
+        own = getattr(self.command, "request_id", None) or self.partial.get("request_id")
+        if own is not None or self.command is None:
+            return None if own is None else str(own)
+        r = self.record
+        return identity.command_request_id(r.topic, r.partition, r.offset, self.at)
+
+
+class IntakeShell:
+    """Decodes, asks ``domain.intake``, forwards."""
+
+    def __init__(
+        self, *, names: Names, publisher: Publisher, catalogue: Catalogue, replica: Mapping[str, ConnectorFacts],
+        find_connector: FindConnector, known_bodies: KnownBodies, crash: CrashPoint,
+        metrics: Metrics,
+    ) -> None:  # fmt: skip
+        self._names, self._publisher, self._catalogue, self._replica = names, publisher, catalogue, replica
+        self._find_connector, self._known_bodies, self._crash = find_connector, known_bodies, crash
+        self._metrics = metrics
+
+    async def run(self, stream: Any) -> None:
+        """The agent's body."""
+        async for events in faust_touches.take(stream):
+            try:
+                await self.handle([event.message for event in events])
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
+                traceback.print_exc()
+                die("intake failed")
+
+    async def handle(self, records: Sequence[Any]) -> None:
+        """Forwards a batch of command records; returns when the broker has all that came of them."""
+        received = [self._read(r) for r in records]
+        for item in received:
+            self._metrics.commands_total.labels(type(item.command).__name__ if item.command else "unreadable").inc()
+        connectors = await self._connectors(received)
+        known = await self._old_ids(received)
+        out: list[Record] = []
+        for item in received:
+            out += self._decide(item, connectors, known)
+        if out:
+            await self._publisher.send(out)
+            self._crash("in_inbox")
+
+    def _read(self, record: Any) -> Received:
+        at = round(record.timestamp * 1000)
+        try:
+            raw = wire.decode_command(record.value)
+        except wire.Undecodable as exc:
+            kind = intake.REFUSAL_KIND.get(str(exc.partial.get("type", "fetch")), "fetch_failed")
+            return Received(record, at, None, exc.partial, intake.refused(kind, (Fault(exc.code, "", exc.detail),)), exc.code)
+        parsed = commands.parse(raw)
+        if isinstance(parsed, tuple):
+            kind = intake.REFUSAL_KIND.get(str(raw.get("type", "fetch")), "fetch_failed")
+            return Received(record, at, None, wire.addresses(raw), intake.refused(kind, parsed), parsed[0].code)
+        return Received(record, at, parsed, {}, None, "")
+
+    async def _connectors(self, received: Sequence[Received]) -> dict[str, ConnectorFacts]:
+        """Facts of every connector named; what the replica lacks is asked of PostgreSQL, for as long as it is away."""
+        wanted = {c for item in received if (c := self._connector_id(item)) is not None}
+        found = {c: self._replica[c] for c in wanted if c in self._replica}
+        for connector_id in wanted - set(found):
+            facts = await self._patiently("connector", partial(self._find_connector, connector_id))
+            if facts is not None:
+                found[connector_id] = facts
+        return found
+
+    @staticmethod
+    def _connector_id(item: Received) -> str | None:
+        own = item.command.connector_id if item.command is not None else item.partial.get("connector_id")
+        return None if own is None else str(own)
+
+    async def _old_ids(self, received: Sequence[Received]) -> Mapping[str, str]:
+        """Body hashes of requests whose ids are too old for the planner to know."""
+        old = [i for item in received if (i := item.request_id) is not None and self._is_old(item, i)]
+        if not old:
+            return {}
+        found: Mapping[str, str] = await self._patiently("request history", partial(self._known_bodies, old))
+        return found
+
+    @staticmethod
+    def _is_old(item: Received, request_id: str) -> bool:
+        if isinstance(item.command, CancelCommand):
+            return False
+        if item.command is not None and getattr(item.command, "request_id", None) is None:
+            return False  # made from the record's own place: new by construction
+        millis = identity.uuid7_millis(request_id)
+        return millis is None or item.at - millis > OLD_MS
+
+    async def _patiently(self, what: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Asks until there is an answer: with PostgreSQL away a command waits, it is neither refused nor dropped."""
+        delay = 0.2
+        while True:
+            try:
+                return await ask()
+            except asyncio.CancelledError:
+                raise
+            except Exception as exc:
+                log.warning("intake_waits", on=what, error=type(exc).__name__)
+                await asyncio.sleep(delay)
+                delay = min(5.0, delay * 2)
+
+    def _decide(self, item: Received, connectors: Mapping[str, ConnectorFacts], known: Mapping[str, str]) -> list[Record]:
+        connector = connectors.get(self._connector_id(item) or "")
+        request_id = item.request_id
+        if item.refused is not None or item.command is None or request_id is None:
+            reasons = item.refused or intake.refused(None, (Fault("unreadable", "", "The command could not be read."),))
+            return self._refuse(item, reasons, connector, known)
+        verdict = intake.judge(
+            item.command,
+            request_id=request_id,
+            accepted_at=item.at,
+            connector=connector,
+            catalogue=self._catalogue,
+            today=intake.today_at(item.at),
+            traceparent=_traceparent(item.record),
+        )
+        if isinstance(verdict, Refused):
+            return self._refuse(item, verdict, connector, known)
+        if isinstance(verdict, Accept):
+            return self._accept(item, verdict, known)
+        partition = UNTYPED_PARTITION if connector is None else INBOX_PARTITION[connector.connector_type]
+        return [Record(self._names.planner, internal.dump(verdict), None, partition)]
+
+    def _accept(self, item: Received, accept: Accept, known: Mapping[str, str]) -> list[Record]:
+        body = known.get(accept.request_id)
+        if body == accept.body_hash:
+            return []
+        if body is not None:
+            fault = Fault("idempotency_mismatch", "/request_id", "This id belongs to another request; use a new one.")
+            return [self._dead(item, intake.refused(None, (fault,)))]
+        r = item.record
+        accept = replace(accept, source=(r.topic, r.partition, r.offset))
+        return [Record(self._names.planner, internal.dump(accept), None, INBOX_PARTITION[accept.connector.connector_type])]
+
+    def _refuse(
+        self, item: Received, reasons: Refused, connector: ConnectorFacts | None, known: Mapping[str, str]
+    ) -> list[Record]:
+        """To the dead-letter topic, and one event if the id can be read and belongs to no accepted request."""
+        out = [self._dead(item, reasons)]
+        request_id = item.request_id
+        if request_id is None or request_id in known:
+            return out
+        message = intake.refusal(
+            reasons,
+            request_id=request_id,
+            value=item.record.value or b"",
+            now=item.at,
+            org_id=item.command.org_id if item.command is not None else item.partial.get("org_id"),
+            connector_id=self._connector_id(item),
+            connector=connector,
+            command=item.command,
+            traceparent=_traceparent(item.record),
+        )
+        if message is not None:
+            partition = UNTYPED_PARTITION if connector is None else INBOX_PARTITION[connector.connector_type]
+            out.append(Record(self._names.planner, internal.dump(message), None, partition))
+        return out
+
+    def _dead(self, item: Received, reasons: Refused) -> Record:
+        r = item.record
+        self._metrics.commands_refused_total.labels(reasons.code).inc()
+        self._metrics.dlq_total.labels(reasons.code).inc()
+        headers = codecs.dlq_headers(
+            error_code=reasons.code,
+            error_detail=reasons.detail,
+            topic=r.topic,
+            partition=r.partition,
+            offset=r.offset,
+            failed_at=item.at,
+            original=_headers(r),
+        )
+        return Record(self._names.dlq, r.value, r.key, None, headers)
+
+
+def _headers(record: Any) -> list[tuple[str, bytes]]:
+    raw = record.headers or []
+    return list(raw.items()) if isinstance(raw, Mapping) else list(raw)
+
+
+def _traceparent(record: Any) -> str | None:
+    for name, value in _headers(record):
+        if name == "traceparent":
+            return bytes(value).decode("ascii", "replace")
+    return None

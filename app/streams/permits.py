@@ -1,0 +1,127 @@
+"""Asking the planner for permits, and telling it that their calls have ended (R2).
+
+A permit is the answer to an ask that was appended to the inbox. It is usable until ask-sent + ``valid_s`` on *this* process's
+monotonic clock, so a worker that was stopped in between finds its permit stale, whoever's clock is off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from app.domain.errors import PermitDenied
+from app.domain.messages import Answer, Ask, Offer, Returned
+from app.domain.model import INBOX_PARTITION
+from app.ports import BrokerUnavailable, Clock, Permit
+from app.streams import internal
+from app.streams.kafka import Publisher, Record
+
+log = structlog.get_logger(__name__)
+_COALESCE_S = 0.02
+_GIVE_UP_S = 60.0
+
+
+@dataclass(slots=True)
+class PermitDesk:
+    """All asks of this worker. ``worker`` is its name in the group."""
+
+    publisher: Publisher
+    inbox: str
+    worker: str
+    clock: Clock
+    valid_s: float
+    broker_now: Callable[[], int]
+    _open: dict[str, tuple[asyncio.Future[Answer], int]] = field(default_factory=dict)
+    _abandoned: dict[str, int] = field(default_factory=dict)
+    _returns: dict[int, list[str]] = field(default_factory=dict)
+    _flusher: asyncio.Task[None] | None = None
+
+    def of(self, offer: Offer) -> StepPermits:
+        """``ports.Permits`` bound to one leased step."""
+        return StepPermits(self, offer)
+
+    def on_answer(self, answer: Answer) -> None:
+        """Called by the follower for every answer on ``connector.permits``."""
+        if answer.worker != self.worker:
+            return
+        waiting = self._open.pop(answer.ask_id, None)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(answer)
+            return
+        partition = self._abandoned.pop(answer.ask_id, None)
+        if partition is not None and answer.denied is None:
+            self.give_back(answer.ask_id, partition)
+
+    async def ask(self, offer: Offer, charge: str, *, data: bool) -> Permit:
+        """One permit. Asks again when an answer stays away (the planner may have moved); gives up after a minute."""
+        started = self.clock.monotonic()
+        while self.clock.monotonic() - started < _GIVE_UP_S:
+            sent = self.clock.monotonic()
+            answer = await self._once(offer, charge, data=data)
+            if answer is None:
+                continue
+            if answer.denied == "quota":
+                wait_ms = (answer.retry_at or 0) - self.broker_now()
+                raise PermitDenied("quota", max(0.2, wait_ms / 1000))
+            if answer.denied is not None:
+                raise PermitDenied(answer.denied)
+            return Permit(answer.ask_id, sent + self.valid_s)
+        raise PermitDenied("quota", 5.0)
+
+    async def _once(self, offer: Offer, charge: str, *, data: bool) -> Answer | None:
+        partition = INBOX_PARTITION[offer.connector.connector_type]
+        ask_id = uuid.uuid4().hex
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._open[ask_id] = (future, partition)
+        message = Ask(ask_id, self.worker, offer.batch_id, offer.epoch, offer.step_no, charge, data)
+        try:
+            async with asyncio.timeout(self.valid_s):
+                await self.publisher.send([Record(self.inbox, internal.dump(message), None, partition)])
+                return await future
+        except (TimeoutError, BrokerUnavailable):
+            self._abandon(ask_id, partition)
+            return None
+        except BaseException:
+            self._abandon(ask_id, partition)
+            raise
+
+    def _abandon(self, ask_id: str, partition: int) -> None:
+        """An answer may still come: its permit must then go back unused."""
+        if self._open.pop(ask_id, None) is not None:
+            self._abandoned[ask_id] = partition
+            while len(self._abandoned) > 10_000:
+                self._abandoned.pop(next(iter(self._abandoned)))
+
+    def give_back(self, ask_id: str, partition: int) -> None:
+        """Notes that a permit's call has ended; told to the planner within a few hundredths of a second."""
+        self._returns.setdefault(partition, []).append(ask_id)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.get_running_loop().create_task(self.flush())
+
+    async def flush(self) -> None:
+        """Sends what was given back. What cannot be told costs room until the permit's latest end, never more."""
+        await asyncio.sleep(_COALESCE_S)
+        returns, self._returns = self._returns, {}
+        records = [Record(self.inbox, internal.dump(Returned(tuple(ids))), None, p) for p, ids in returns.items()]
+        try:
+            await self.publisher.send(records)
+        except BrokerUnavailable:
+            log.warning("permits_not_returned", count=sum(map(len, returns.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class StepPermits:
+    """``ports.Permits`` for one leased step."""
+
+    desk: PermitDesk
+    offer: Offer
+
+    async def take(self, charge: str, *, data: bool = False) -> Permit:
+        return await self.desk.ask(self.offer, charge, data=data)
+
+    def give_back(self, permit: Permit) -> None:
+        self.desk.give_back(permit.ask_id, INBOX_PARTITION[self.offer.connector.connector_type])

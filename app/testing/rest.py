@@ -1,0 +1,131 @@
+"""Doubles of what REST stands on: the command topic, the view of requests, the connectors, and an issuer of tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from app.domain.commands import FetchCommand, parse
+from app.domain.identity import body_hash
+from app.domain.messages import RequestView
+from app.domain.model import PRIORITY_CLASS, ConnectorFacts
+from app.ports import BrokerUnavailable, ViewUnavailable
+from app.streams.wire import decode_command
+
+
+@dataclass
+class FakeRequestViews:
+    """``ports.RequestViews`` over a dict. ``away`` makes nobody know; ``put`` wakes those who wait."""
+
+    views: dict[str, RequestView] = field(default_factory=dict)
+    away: bool = False
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def get(self, request_id: str) -> RequestView | None:
+        if self.away:
+            raise ViewUnavailable
+        return self.views.get(request_id)
+
+    async def wait_for(self, request_id: str, timeout_s: float) -> RequestView | None:
+        async with self._changed:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait_for(lambda: request_id in self.views)
+            except TimeoutError:
+                return None
+            return self.views[request_id]
+
+    async def put(self, view: RequestView) -> None:
+        """The planner has committed this view."""
+        async with self._changed:
+            self.views[view.request_id] = view
+            self._changed.notify_all()
+
+
+@dataclass
+class FakeCommandPublisher:
+    """``ports.CommandPublisher`` that keeps records as (connector_id, value, headers). With ``decides`` the planner
+    answers each new command at once with that view, filled in from the command."""
+
+    views: FakeRequestViews
+    decides: RequestView | None = None
+    away: bool = False
+    records: list[tuple[str, bytes, Sequence[tuple[str, bytes]]]] = field(default_factory=list)
+
+    async def publish(self, connector_id: str, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        if self.away:
+            raise BrokerUnavailable
+        self.records.append((connector_id, value, headers))
+        command = parse(decode_command(value))
+        if self.decides is None or not isinstance(command, FetchCommand) or command.request_id is None:
+            return
+        if command.request_id not in self.views.views:
+            await self.views.put(answered(self.decides, command))
+
+
+def answered(pattern: RequestView, command: FetchCommand) -> RequestView:
+    """The view that a planner which decides like ``pattern`` gives this command."""
+    return replace(
+        pattern,
+        request_id=command.request_id or "",
+        org_id=command.org_id,
+        connector_id=command.connector_id,
+        report_type=command.report_type,
+        start=command.start or 0,
+        end=command.end or 0,
+        fields=command.fields,
+        priority_class=PRIORITY_CLASS[command.priority],
+        body_hash=body_hash(command),
+    )
+
+
+@dataclass
+class FakeConnectors:
+    """A lookup of connector facts by id."""
+
+    facts: dict[str, ConnectorFacts] = field(default_factory=dict)
+    away: bool = False
+
+    def add(self, facts: ConnectorFacts) -> None:
+        """Adds or replaces a connector."""
+        self.facts[facts.connector_id] = facts
+
+    async def __call__(self, connector_id: str) -> ConnectorFacts | None:
+        if self.away:
+            raise ViewUnavailable
+        return self.facts.get(connector_id)
+
+
+@dataclass
+class FakeIssuer:
+    """Signs tokens like an identity provider; ``jwks`` is what it publishes."""
+
+    issuer: str = "https://issuer.test"
+    audience: str = "connector-service"
+    kid: str = "k1"
+    key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256"))
+
+    def jwks(self) -> bytes:
+        """Its JWK set, public parts only."""
+        return orjson.dumps({"keys": [{**self.key.as_dict(private=False), "kid": self.kid, "use": "sig"}]})
+
+    def token(
+        self, org_id: int, scope: str, *, now: int, header: Mapping[str, Any] | None = None, **claims: Any
+    ) -> str:
+        """A token valid for an hour from ``now`` (ms); claims given as None are left out."""
+        usual = {
+            "iss": self.issuer,
+            "aud": self.audience,
+            "sub": "someone",
+            "org_id": org_id,
+            "scope": scope,
+            "exp": now // 1000 + 3600,
+        }
+        wanted = {name: value for name, value in (usual | claims).items() if value is not None}
+        return jwt.encode({"alg": "ES256", "kid": self.kid} | dict(header or {}), wanted, self.key)
