@@ -18,7 +18,7 @@ _PROBE_S = 1.5
 
 
 class Readiness:
-    """Checks for ``/readyz`` and ``/livez``. PostgreSQL and Redis away only degrade: their loss must not take all out."""
+    """Checks for ``/readyz`` and ``/livez``. Without PostgreSQL or Redis a worker is degraded and still serves."""
 
     def __init__(
         self, app: Any, publisher: Publisher, ownership: Ownership, follower: Follower, database: Any, cache: Any

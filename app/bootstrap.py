@@ -25,6 +25,7 @@ from app.domain.messages import Offer, StepOutcome
 from app.domain.model import Catalogue, ConnectorFacts
 from app.domain.retry import RetryPolicy
 from app.domain.state import ConnectorRules, Rules
+from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
 from app.ports import Clock, Connector
@@ -104,30 +105,56 @@ def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """PostgreSQL and Redis."""
+
+    database: Database
+    connectors: PostgresConnectorStore
+    grants: PostgresGrantStore
+    history: PostgresRequestHistory
+    cache: RedisCache
+    vault: Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What needs a running loop to be made: the HTTP sessions and what uses them."""
+
+    providers: aiohttp.ClientSession
+    oauth: aiohttp.ClientSession
+    tokens: GrantTokenSource
+
+    async def close(self) -> None:
+        await self.tokens.close()
+        await self.providers.close()
+        await self.oauth.close()
+
+
 @dataclass(slots=True)
 class Fetching:
-    """Runs a leased step with everything it needs; the shared HTTP session is made in the loop."""
+    """Runs a leased step with everything it needs."""
 
     settings: Settings
     clock: Clock
+    stores: Stores
     connectors: Mapping[str, Connector]
     hosts: Mapping[str, Hosts]
     limits: Limits
-    tokens: GrantTokenSource
     results: ObjectResultStore
     desk: PermitDesk
     point: crash.CrashPoint
-    session: aiohttp.ClientSession | None = None
+    outgoing: Outgoing | None = None
 
     async def run(self, offer: Offer) -> StepOutcome | None:
         """``services.fetching.run_step`` for one offer."""
-        if self.session is None:
-            self.session = provider_session([name for h in self.hosts.values() for name in h.private_names()])
+        if self.outgoing is None:
+            self.outgoing = self._open()
         kind = offer.connector.connector_type
         calls = ProviderHttp(
-            session=self.session,
+            session=self.outgoing.providers,
             permits=self.desk.of(offer),
-            tokens=self.tokens,
+            tokens=self.outgoing.tokens,
             clock=self.clock,
             offer=offer,
             hosts=self.hosts[kind],
@@ -144,9 +171,31 @@ class Fetching:
             crash=self.point,
         )
 
+    def _open(self) -> Outgoing:
+        private = [name for h in self.hosts.values() for name in h.private_names()]
+        oauth = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        google, breaker = self.settings.providers.google, self.settings.circuit_breaker
+        endpoint = TokenEndpoint(
+            "google",
+            str(google.token_url),
+            google.client_id,
+            google.client_secret.get_secret_value(),
+            session=oauth,
+            clock=self.clock,
+            timeout_s=self.settings.call.token_timeout_s,
+            failure_threshold=breaker.failure_threshold,
+            recovery_s=breaker.recovery_timeout,
+            success_threshold=breaker.success_threshold,
+        )
+        stores = self.stores
+        tokens = GrantTokenSource(
+            stores.grants, stores.vault, {"google": endpoint}, self.clock, cache=stores.cache
+        )
+        return Outgoing(provider_session(private), oauth, tokens)
+
     async def close(self) -> None:
-        if self.session is not None:
-            await self.session.close()
+        if self.outgoing is not None:
+            await self.outgoing.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +216,6 @@ class Worker:
     readiness: Readiness
     rest: RestServices
     metrics: Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """PostgreSQL and Redis."""
-
-    database: Database
-    connectors: PostgresConnectorStore
-    grants: PostgresGrantStore
-    history: PostgresRequestHistory
-    cache: RedisCache
-    vault: Vault
 
 
 def stores_of(settings: Settings, clock: Clock) -> Stores:
@@ -240,11 +277,9 @@ def _fetching(
     settings: Settings, clock: Clock, connectors: Mapping[str, Connector], stores: Stores, desk: PermitDesk,
     point: crash.CrashPoint,
 ) -> Fetching:  # fmt: skip
-    tokens = GrantTokenSource(
-        grants=stores.grants, cache=stores.cache, vault=stores.vault, clock=clock, settings=settings
-    )
     results = ObjectResultStore(settings.storage.url)
-    return Fetching(settings, clock, connectors, hosts_of(settings), limits_of(settings), tokens, results, desk, point)
+    hosts, limits = hosts_of(settings), limits_of(settings)
+    return Fetching(settings, clock, stores, connectors, hosts, limits, results, desk, point)
 
 
 def _planner(

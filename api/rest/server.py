@@ -76,8 +76,14 @@ class RestServer:
 
 async def serve(services: RestServices, host: str, port: int) -> RestServer:
     """Starts REST on ``host:port``. Raises ``OSError`` when the port is taken."""
+    # Lingering: how long what is left of a refused body is read and thrown away before the connection goes.
     runner = _Runner(
-        build_app(services), access_log=None, handle_signals=False, shutdown_timeout=5.0, keepalive_timeout=75.0
+        build_app(services),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=5.0,
+        keepalive_timeout=75.0,
+        lingering_time=0.5,
     )
     await runner.setup()
     site = web.TCPSite(runner, host, port)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.environment import load_settings
-from app.cli.failures import CommandFailed
+from app.cli.failures import NOT_FOUND, USAGE, CommandFailed
 from app.cli.output import AsJson, print_facts, print_rows
 from app.cli.waiting import wait
 
@@ -82,7 +83,49 @@ async def _add(
     time_zone: str,
     currency: str | None,
 ) -> ConnectorFacts:
-    raise NotImplementedError
+    from app.cli.database import database
+    from app.oauth.vault import Vault
+    from app.services.connectors import BadConnector, add_connector
+    from app.storage.postgres.connectors import PostgresConnectorStore, UnknownOrganization
+
+    try:
+        async with _announcer(settings) as publish, database(settings) as opened:
+            return await add_connector(
+                org,
+                connector_type,
+                account,
+                given,
+                time_zone=time_zone,
+                currency=currency,
+                stores=PostgresConnectorStore(opened),
+                vault=Vault(settings.vault.ring()),
+                publish=publish,
+                create_organization=settings.auth.create_organizations,
+            )
+    except BadConnector as error:
+        raise CommandFailed("\n".join(f"{f.pointer}: {f.detail}" for f in error.faults), code=USAGE) from None
+    except UnknownOrganization as error:
+        raise CommandFailed(str(error), code=NOT_FOUND) from None
+
+
+@asynccontextmanager
+async def _announcer(settings: Settings) -> AsyncIterator[Callable[[ConnectorFacts], Awaitable[None]]]:
+    """Writes connectors to the topic that workers follow. The broker comes first: what cannot be told is not stored."""
+    from app.streams.internal import dump_row
+    from app.streams.kafka import Publisher, Record, broker_of
+    from app.streams.topics import Names
+
+    topic = Names(settings.streams.topic_prefix).connectors
+    publisher = Publisher(broker_of(settings))
+
+    async def publish(facts: ConnectorFacts) -> None:
+        await publisher.send([Record(topic, dump_row(facts), facts.connector_id.encode())], timeout_s=10.0)
+
+    try:
+        await publisher.start()
+        yield publish
+    finally:
+        await publisher.stop()
 
 
 async def _list(settings: Settings, org: int) -> Sequence[ConnectorFacts]:

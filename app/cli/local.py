@@ -38,6 +38,8 @@ class LocalRun:
     http_port: int = 8003
     overrides: Mapping[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    checkpoint: Callable[[], None] = lambda: None
+    """Called now and then while something is waited for; what it raises ends the run."""
 
     def __enter__(self) -> Self:
         self.folder = self.folder.resolve()
@@ -100,6 +102,7 @@ class LocalRun:
         """Copies the worker's log to standard output until the worker ends; its exit code."""
         with log.open("rb") as lines:
             while True:
+                self.checkpoint()
                 code = self.worker_code()
                 piece = lines.read()
                 if piece:
@@ -119,6 +122,7 @@ class LocalRun:
     def _first_json(self, log: Path, name: str) -> dict[str, Any]:
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline and self._processes.exit_code(name) is None:
+            self.checkpoint()
             for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else ():
                 if line.startswith("{") and line.endswith("\n"):
                     ready: dict[str, Any] = json.loads(line)

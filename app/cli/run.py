@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,7 +43,12 @@ def worker() -> None:
     settings = load_settings()
     from app.main import run
 
-    run(settings)
+    try:
+        run(settings)
+    except Exception:
+        # The log is where operators look for a worker's end; the terminal gets its one sentence as always.
+        logging.getLogger(__name__).exception("worker failed")
+        raise
 
 
 def migrate(as_json: AsJson = False) -> None:
@@ -85,7 +91,7 @@ def up(
     from app.cli.local import LocalRun
 
     try:
-        with _termination_as_interrupt(), LocalRun(stack_folder(), _say, port) as local:
+        with _interruptible() as checkpoint, LocalRun(stack_folder(), _say, port, checkpoint=checkpoint) as local:
             code = _up(local, with_sandbox=with_sandbox)
     except KeyboardInterrupt:
         _say("stopped; the data stays in " + str(stack_folder()))
@@ -109,6 +115,7 @@ def _up(local: LocalRun, *, with_sandbox: bool) -> int:
     from app.config import Settings
     from app.streams import topics
 
+    local.checkpoint()
     if with_sandbox:
         _step("sandbox", local.start_sandbox)
     settings = Settings.load(environment() | local.env)
@@ -138,15 +145,30 @@ def _say(line: str) -> None:
     sys.stderr.flush()
 
 
+class _Interruption:
+    """SIGINT and SIGTERM end ``up`` once. The exception alone is not enough: Python drops one that is raised while a
+    finaliser runs, so long work also looks here from time to time."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        if not self.asked:
+            self.asked = True
+            raise KeyboardInterrupt
+
+    def checkpoint(self) -> None:
+        """Raises ``KeyboardInterrupt`` when a signal came before."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends ``up`` the way Ctrl-C does, so that whatever it started is stopped."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _interruptible() -> Iterator[Callable[[], None]]:
+    interruption = _Interruption()
+    before = {number: signal.signal(number, interruption) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield interruption.checkpoint
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -193,7 +193,9 @@ class ProviderHttp:
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._send(call, token)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, AlreadyDeparted) as error:
+            if isinstance(error, AlreadyDeparted) and departure.reused:
+                raise  # closed while it was idle, which says nothing about the provider
             failure: ProviderError = transport_failure(error)
         else:
             self._crash("response_begun")

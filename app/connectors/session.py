@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -48,17 +49,23 @@ class Departure:
         self._monotonic = monotonic
         self._on_leave = on_leave
         self.sent = on_sent
+        self.reused = False
         self._left = False
 
-    def leave(self) -> None:
-        """The last line before the socket. Raises ``AlreadyDeparted`` or ``StalePermit``."""
+    def leave(self, *, reused: bool) -> None:
+        """The last line before the socket; ``reused`` tells of a connection that carried a request before. Raises
+        ``AlreadyDeparted`` or ``StalePermit``."""
         if self._left:
             raise AlreadyDeparted
         if self._monotonic() >= self._usable_until:
             raise StalePermit
         self._left = True
+        self.reused = reused
         self._on_leave()
 
+
+_USED: WeakSet[object] = WeakSet()
+"""Connections that have carried a request."""
 
 DEPARTURE: ContextVar[Departure | None] = ContextVar("departure", default=None)
 
@@ -69,7 +76,8 @@ class PermittedRequest(aiohttp.ClientRequest):
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         departure = DEPARTURE.get()
         if departure is not None:
-            departure.leave()
+            departure.leave(reused=conn.protocol in _USED)
+        _USED.add(conn.protocol)
         response = await super().send(conn)
         if departure is not None:
             # A body is written by a task that has not had its first turn yet (aiohttp, Python < 3.12).

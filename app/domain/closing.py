@@ -14,7 +14,6 @@ from app.domain.model import ConnectorFacts, RequestState
 from app.domain.rate_limit import Bucket
 from app.domain.state import Batch, Mark, Request, State
 
-
 MAX_ROUNDS = 3
 """A request is planned again at most this often after its fetches ended without all that it asked for."""
 _UNDELIVERED = Failure(
@@ -23,6 +22,9 @@ _UNDELIVERED = Failure(
     "The provider's answers did not hold every day and column asked for.",
     retryable=True,
 )
+
+
+NAMED_OTHERS = 20
 
 
 def complete_part(state: State, request: Request, batch_id: str) -> None:
@@ -203,8 +205,9 @@ def view(
 
 
 def others(batch: Batch, accept: Accept) -> tuple[str, ...]:
-    """The requests a batch serves besides this one."""
-    return tuple(m for m in batch.members if m != accept.request_id)
+    """The requests a batch serves besides this one: the first few of up to 199, all of which the terminal event names.
+    (Naming all in every view of every member grows with the square of the batch.)"""
+    return tuple(m for m in batch.members[: NAMED_OTHERS + 1] if m != accept.request_id)[:NAMED_OTHERS]
 
 
 def waiting(state: State, batch: Batch | None) -> dict[str, Any] | None:

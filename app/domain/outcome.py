@@ -64,8 +64,8 @@ def released(state: State, batch: Batch, outcome: StepOutcome) -> None:
 
 
 def back(state: State, batch: Batch) -> None:
-    """A leased batch returns to its place: to the provider's side if it has a report there, else to the queue, its calls
-    so far charged and the whole minimum needed anew. One whose members have all left is dropped."""
+    """A leased batch returns to its place: to the provider's side if it has a report there, else to the queue, its
+    calls so far charged and the whole minimum needed anew. One whose members have all left is dropped."""
     if not batch.members:
         state.drop_batch(batch.batch_id)
         return
@@ -91,7 +91,7 @@ def failed(state: State, batch: Batch, failure: Failure) -> None:
         return
     if failure.remote_lost:
         batch = replace(batch, remote=None, step=0, run=batch.run + 1, polls=0, version=None, read_at=None)
-    if failure.error_class is ErrorClass.INVALID_REQUEST and len(batch.members) > 1 and not batch.alone:
+    if failure.error_class is ErrorClass.INVALID_REQUEST and not batch.alone and _merged(state, batch):
         _try_alone(state, batch)
         return
     attempts = batch.attempts + 1
@@ -111,6 +111,14 @@ def end(state: State, batch: Batch, failure: Failure) -> None:
     state.drop_batch(batch.batch_id)
     for request in members:
         closing.fail(state, _without(state.requests[request.accept.request_id], batch), failure)
+
+
+def _merged(state: State, batch: Batch) -> bool:
+    """Several members, or one that is left of several: the batch asks for more than it does."""
+    return len(batch.members) > 1 or any(
+        batch.extras != batching.extras_of(state, r.accept) or not r.days.covers(batch.days)
+        for r in members_of(state, batch)
+    )
 
 
 def _try_alone(state: State, batch: Batch) -> None:

@@ -87,8 +87,8 @@ def _known(state: State, request_id: str) -> str | None:
 
 
 def _tombstone(request_id: str, org_id: int, connector_id: str) -> str:
-    """Name of the mark that waits for a cancelled command. It names who cancelled: ids made from an Idempotency-Key can be
-    worked out by others, whose cancel must not reach the request."""
+    """Name of the mark that waits for a cancelled command. It names who cancelled: ids made from an Idempotency-Key can
+    be worked out by others, whose cancel must not reach the request."""
     return f"cancel:{org_id}|{connector_id}|{request_id}"
 
 

@@ -1,9 +1,9 @@
 """The circuit breaker around a token endpoint: aiobreaker, with its states replaced.
 
-What the library (1.2.0) does otherwise, each with a test in tests/unit/test_vault_breaker.py: one success closes; an half-open
-circuit lets everybody through; times are naive and wrong outside UTC, by a call that newer Pythons deprecate; an excluded
-exception counts as a success; the call that trips the circuit raises the library's error in place of its own; its shared
-storage blocks the event loop.
+What the library (1.2.0) does otherwise, each with a test: one success closes; a half-open circuit lets everybody
+through; times are naive, wrong outside UTC, and made by a call that newer Pythons deprecate; an excluded exception
+counts as a success; the call that trips the circuit raises the library's error in place of its own; its shared storage
+blocks the event loop.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class CircuitOpen(Exception):
 
 
 class Breaker(aiobreaker.CircuitBreaker):  # type: ignore[misc]
-    """Opens after ``failure_threshold`` failures in a row; after ``recovery_s`` lets one trial at a time through; closes
-    after ``success_threshold`` successful trials in a row. Exceptions of ``neutral`` types count neither way.
+    """Opens after ``failure_threshold`` failures in a row, lets one trial at a time through after ``recovery_s``,
+    closes after ``success_threshold`` successful trials in a row. ``neutral`` exceptions count neither way.
 
     Lives in one process and one event loop: there is no shared storage, on purpose.
     """

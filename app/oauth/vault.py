@@ -1,7 +1,7 @@
 """Encryption of credentials at rest: AES-256-GCM under a ring of keys.
 
-A ciphertext is bound to its organisation, grant and key: copied to another row it does not open. Layout: 12 bytes of nonce,
-then what AES-GCM gives. The newest key seals; any key of the ring opens.
+A ciphertext is bound to its organisation, grant and key: copied to another row it does not open. Layout: 12 bytes of
+nonce, then what AES-GCM gives. The newest key seals; any key of the ring opens.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from app.oauth.credentials import content_of, fingerprint
 
 _NONCE: Final = 12
 
@@ -45,6 +47,15 @@ class Vault:
         nonce = os.urandom(_NONCE)
         bound = _bound(org_id, grant_id, self.newest)
         return self.newest, nonce + self._keys[self.newest].encrypt(nonce, plaintext, bound)
+
+    def seal_secret(self, org_id: int, grant_id: str, kind: str, secret: str) -> tuple[str, bytes]:
+        """(key id, ciphertext) of a credential; ``kind`` is refresh_token or api_key."""
+        return self.seal(org_id, grant_id, content_of(kind, secret))
+
+    @staticmethod
+    def fingerprint(secret: str) -> str:
+        """A short name for a secret, the same each time, that tells nothing of it."""
+        return fingerprint(secret)
 
     def open(self, org_id: int, grant_id: str, key_id: str, ciphertext: bytes) -> bytes:
         """The plaintext. Raises ``UnknownKey`` or ``Tampered``."""

@@ -7,7 +7,7 @@ Redis is left alone for a second, so that a silent server costs one caller its d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from redis.asyncio import Redis
@@ -44,7 +44,7 @@ class RedisCache:
     async def get(self, key: str) -> bytes | None:
         """The value, or None: never put, over, or Redis away."""
         try:
-            found = await self._within(self._redis.get(key))
+            found = await self._within(lambda: self._redis.get(key))
         except CacheUnavailable:
             return None
         return found if isinstance(found, bytes) else None
@@ -54,7 +54,7 @@ class RedisCache:
         if ttl_s <= 0:
             return False
         try:
-            await self._within(self._redis.set(key, value, px=max(1, int(ttl_s * 1000))))
+            await self._within(lambda: self._redis.set(key, value, px=max(1, int(ttl_s * 1000))))
         except CacheUnavailable:
             return False
         return True
@@ -62,7 +62,7 @@ class RedisCache:
     async def drop(self, key: str) -> bool:
         """Forgets a value. False: Redis is away and it may still be there."""
         try:
-            await self._within(self._redis.delete(key))
+            await self._within(lambda: self._redis.delete(key))
         except CacheUnavailable:
             return False
         return True
@@ -70,7 +70,7 @@ class RedisCache:
     async def check(self) -> None:
         """Raises ``CacheUnavailable`` unless Redis answers now."""
         self._away_until = 0.0
-        await self._within(self._redis.ping())
+        await self._within(self._redis.ping)
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -80,14 +80,14 @@ class RedisCache:
         except (RedisError, OSError, TimeoutError):
             return
 
-    async def _within(self, command: Awaitable[T]) -> T:
+    async def _within(self, command: Callable[[], Awaitable[T]]) -> T:
         if self._clock.monotonic() < self._away_until:
-            asyncio.ensure_future(command).cancel()
             raise CacheUnavailable("Redis is away")
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await command
-        except (RedisError, OSError, TimeoutError) as error:
+                return await command()
+        except (RedisError, OSError, TimeoutError, ValueError) as error:
+            # ValueError: the client's parser, for a peer that is no Redis.
             self._away_until = self._clock.monotonic() + _PAUSE_S
             # The client's text may hold the address with its password.
             raise CacheUnavailable(f"Redis is away ({type(error).__name__})") from None

@@ -96,9 +96,8 @@ class ObjectResultStore:
             size, checksum = await _in_thread(lambda: _measure(path))
             self._crash_point("object_spooled")
             try:
-                with path.open("rb") as spool, mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                    # One request: create-if-absent exists for whole objects only (S3 takes up to 5 GiB so).
-                    await obstore.put_async(self._store, key, content, mode="create", use_multipart=False)
+                # One request: create-if-absent exists for whole objects only (S3 takes up to 5 GiB so).
+                await obstore.put_async(self._store, key, _mapped(path), mode="create", use_multipart=False)
             except AlreadyExistsError:
                 pass
             else:
@@ -171,6 +170,12 @@ def _describe(path: Path) -> dict[str, Any]:
     from app.storage.parquet import describe
 
     return describe(path)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    """The file's bytes without reading them into memory. Never closed by hand: obstore may still hold them."""
+    with path.open("rb") as content:
+        return mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _measure(path: Path) -> tuple[int, str]:

@@ -101,7 +101,10 @@ async def take(stream: Any, *, most: int = 500, within_s: float = 0.005) -> Asyn
     app, channel, loop = stream.app, stream.channel, asyncio.get_running_loop()
     await stream.maybe_start()
     while not stream.should_stop:
-        events = [await channel.__anext__()]
+        try:
+            events = [await channel.__anext__()]
+        except StopAsyncIteration:
+            return
         ends = loop.time() + within_s
         while len(events) < most:
             if channel.queue.empty():

@@ -129,7 +129,7 @@ async def server(handler: Handler) -> AsyncIterator[str]:
     """A server on a free port of this machine that answers everything with ``handler``; gives its base URL."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(application)
+    runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.2)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -155,7 +155,7 @@ async def calling(handler: Handler, *, limits: Limits | None = None, **changes: 
 
 
 def report_text(rows: list[list[str]], totals: list[str] | None = None, footer: str = FOOTER) -> str:
-    """A report file; totals default to none given for any metric but the counts' own sums."""
+    """A report file. Without ``totals`` the counts have their sums and the other metrics ``-``."""
     if totals is None:
         totals = [str(sum(int(row[5]) for row in rows)), str(sum(int(row[6]) for row in rows)), "-", "-"]
     lines = [HEADER, *rows, ["", "", "", "", "", *totals]]

@@ -21,7 +21,7 @@ REAL = Hosts(
 )
 
 PRIVATE = [
-    "127.0.0.1", "0.0.0.0", "10.0.0.8", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1",
+    "127.0.0.1", "0.0.0.1", "10.0.0.8", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1",
     "255.255.255.255", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1",
     "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a00:1",
 ]  # fmt: skip
@@ -150,8 +150,8 @@ async def test_a_listed_name_that_leads_inside_is_never_connected_to() -> None:
         provider_session(resolver=Fixed("127.0.0.1")) as session,
         calling(not_called, session=session, hosts=hosts) as setting,
     ):
+        link = f"https://rebound.example:{port}/"
         with pytest.raises(ProviderError) as caught:
-            link = f"https://rebound.example:{port}/"
             await setting.calls.request("GET", link, charge="downloads", authorised=False)
     listening.close()
     assert caught.value.failure.code == "host_not_allowed"

@@ -20,7 +20,17 @@ from app.streams.wire import encode_avro
 from tests.e2e import check_quotas, checker
 from tests.e2e.check_data import STANDARD
 from tests.e2e.evidence import (
-    Account, Cells, CommandRecord, Dead, Evidence, Rule, Stored, Told, account_rows, read_file, told,
+    Account,
+    Cells,
+    CommandRecord,
+    Dead,
+    Evidence,
+    Rule,
+    Stored,
+    Told,
+    account_rows,
+    read_file,
+    told,
 )  # fmt: skip
 from tests.e2e.findings import Report
 from tests.e2e.gathering import SandboxTruth, dead_letter
@@ -93,7 +103,8 @@ def update(offset: int, version: int) -> Told:
 def call(number: int, at: float, **more: Any) -> dict[str, Any]:
     return {
         "sequence": number, "arrived_at": 1_790_000_000 + at, "monotonic": at, "quota_group": "reports",
-        "application": "app", "user": "anna", "account": "4567", "status": 200, "fault": None, "route": "reports.status",
+        "application": "app", "user": "anna", "account": "4567", "status": 200, "fault": None,
+        "route": "reports.status",
         **more,
     }  # fmt: skip
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,13 @@ from api.rest.auth import build_verifier
 from app.cli import app, main
 from app.cli.environment import environment, read_env, use_stack, write_env
 from app.cli.failures import CommandFailed, judged
+from app.cli.run import _interruptible
 from app.clock import SystemClock
+from app.domain.errors import Fault
 from app.domain.messages import RequestView
 from app.domain.model import ConnectorFacts
+from app.services.connectors import BadConnector
+from app.storage.postgres.connectors import UnknownOrganization
 from app.testing.rest_world import REQUEST, facts, queued
 
 ROOT = Path(__file__).parents[2]
@@ -213,6 +219,41 @@ def test_a_credentials_file_that_is_none_is_not_quoted(run: Run, tmp_path: Path,
     assert run(*add, "absent.json")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BadConnector([Fault("invalid_credentials", "/credentials/api_key", "must be text")]), 2),
+        (UnknownOrganization("there is no organisation 1"), 4),
+        (None, 0),
+    ],
+)
+def test_adding_a_connector_says_what_came_of_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None, code: int
+) -> None:
+    asked: list[Any] = []
+
+    async def add(*arguments: object, **_: object) -> ConnectorFacts:
+        asked.extend(arguments)
+        if error is not None:
+            raise error
+        return facts()
+
+    @asynccontextmanager
+    async def nobody(_: object) -> AsyncIterator[None]:
+        yield
+
+    monkeypatch.setattr("app.services.connectors.add_connector", add)
+    monkeypatch.setattr("app.cli.connectors._announcer", nobody)
+    path = tmp_path / "grant.json"
+    path.write_text('{"refresh_token": "1//hunter2"}')
+    arguments = ["--org", "1", "--type", "dv360", "--account", "1001", "--credentials", str(path)]
+    ended, out, err = run("connectors", "add", *arguments)
+    assert ended == code
+    assert asked == [1, "DV360", "1001", {"refresh_token": "1//hunter2"}]
+    assert "hunter2" not in out + err
+    assert (facts().connector_id in out) == (code == 0)
+
+
 def test_a_stack_stands_in_where_the_environment_names_no_servers(tmp_path: Path) -> None:
     dsn = "postgresql://u:p=q@h/x"
     write_env(tmp_path / "connector.env", {"CONNECTOR__POSTGRES__DSN": dsn, "CONNECTOR__HTTP__PORT": "1"})
@@ -227,6 +268,36 @@ def test_a_stack_stands_in_where_the_environment_names_no_servers(tmp_path: Path
     assert environment({"CONNECTOR__PROFILE": "production"}) == {"CONNECTOR__PROFILE": "production"}
     use_stack(tmp_path / "none")
     assert environment({}) == read_env(tmp_path / "none" / "connector.env") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "advice"),
+    [
+        ("TopicMismatch", 3, "connector topics apply"),
+        ("UndefinedTableError", 3, "connector migrate"),
+        ("StackError", 3, "python -m deploy.local down"),
+        ("KafkaConnectionError", 3, "connector up"),
+        ("StoreUnavailable", 3, "connector up"),
+        ("SettingsError", 78, "correct these, then: connector config show"),
+    ],
+)
+def test_known_errors_name_the_next_step(name: str, code: int, advice: str) -> None:
+    base = ConnectionError if name == "StoreUnavailable" else Exception
+    told = judged(type(name, (base,), {})("why"))
+    assert (told.code, told.advice) == (code, advice)
+
+
+def test_a_signal_ends_up_once_even_where_python_drops_the_exception() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with _interruptible() as checkpoint:
+        checkpoint()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint()
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_unforeseen_errors_show_their_type_alone() -> None:

@@ -63,6 +63,16 @@ async def test_a_completed_request_has_the_whole_body(client: Client, world: Res
     assert (body["error"], body["waiting"], body["accepted_at"]) == (None, None, "2026-01-01T00:00:00.000Z")
 
 
+async def test_a_changed_request_is_written_anew(client: Client, world: RestWorld) -> None:
+    view = queued(world.clock.now())
+    seen = []
+    for progress in (0, 0, 50):
+        await world.views.put(replace(view, progress=progress))
+        answer = await client.get(STATUS + REQUEST, headers=world.headers())
+        seen.append((await answer.json())["progress"])
+    assert seen == [0, 0, 50]
+
+
 async def test_a_bare_uuid_finds_the_request(client: Client, world: RestWorld) -> None:
     await world.views.put(queued(world.clock.now()))
     digits = REQUEST[4:]
@@ -207,6 +217,20 @@ async def test_what_is_not_http_gets_a_problem_too(world: RestWorld) -> None:
         await server.stop()
 
 
+async def test_an_announced_huge_body_is_refused_before_it_comes(world: RestWorld) -> None:
+    server = await serve(world.services(), "127.0.0.1", 0)
+    head = f"POST /api/v1/connectors/fetch HTTP/1.1\r\nHost: x\r\nAuthorization: {world.headers()['Authorization']}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(head.encode())
+        async with asyncio.timeout(2):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    finally:
+        writer.close()
+        await server.stop()
+
+
 def test_the_document_lists_every_problem() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == problem.markdown()
 
@@ -216,6 +240,6 @@ def test_every_route_is_listed_once() -> None:
     assert len(set(listed)) == len(listed)
 
 
-def test_faults_become_one_problem() -> None:
+def test_only_listed_problems_can_be_answered() -> None:
     with pytest.raises(KeyError):
         problem.Problem("no_such_problem")

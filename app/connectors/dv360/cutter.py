@@ -73,7 +73,7 @@ class Cutter:
         if self._pending.startswith(b"\xef\xbb\xbf"):
             del self._pending[:3]
         end = self._pending.find(b"\n")
-        if not at_end and end < 0 and len(self._pending) < 65536:
+        if not at_end and end < 0 and len(self._pending) <= LONGEST_ROW:
             return
         _refuse_other_formats(bytes(self._pending[:512]))
         if end < 0:

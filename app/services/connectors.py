@@ -1,0 +1,175 @@
+"""Connecting an account with credentials that somebody already has: a refresh token or an API key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
+
+from app.domain.errors import Fault
+from app.domain.model import ConnectorFacts, ConnectorType
+
+PROVIDER_OF: Final[Mapping[str, str]] = {
+    ConnectorType.DV360: "google",
+    ConnectorType.GOOGLE_ADS: "google",
+    ConnectorType.SHEETS: "google",
+    ConnectorType.META: "meta",
+    ConnectorType.TTD: "ttd",
+}
+"""Connector type -> whose authorisation it needs."""
+
+_KIND: Final[Mapping[str, str]] = {"google": "refresh_token", "meta": "refresh_token", "ttd": "api_key"}
+_SECRET: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
+_CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
+_NAME_LIMIT: Final = 255
+
+
+class ConnectorStores(Protocol):
+    """Where connectors and grants are kept; both in one transaction."""
+
+    async def add(
+        self,
+        *,
+        org_id: int,
+        connector_type: str,
+        account_id: str,
+        provider: str,
+        kind: str,
+        subject: str | None,
+        fingerprint: str,
+        seal: Callable[[str], tuple[str, bytes]],
+        scopes: Sequence[str] = (),
+        time_zone: str = "UTC",
+        currency: str | None = None,
+        create_organization: bool = True,
+    ) -> Sequence[ConnectorFacts]:
+        """The connector first, then others whose shared grant was renewed."""
+
+
+class Seals(Protocol):
+    """What encrypts credentials."""
+
+    def seal_secret(self, org_id: int, grant_id: str, kind: str, secret: str) -> tuple[str, bytes]: ...
+
+    def fingerprint(self, secret: str) -> str:
+        """A short name for a secret that tells nothing of it."""
+
+
+class BadConnector(ValueError):
+    """What was given makes no connector: every fault at once, none of them quoting a credential."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults))
+        self.faults = tuple(faults)
+
+
+async def add_connector(
+    org_id: int,
+    connector_type: str,
+    account_id: str,
+    credentials: object,
+    *,
+    time_zone: str = "UTC",
+    currency: str | None = None,
+    stores: ConnectorStores,
+    vault: Seals,
+    publish: Callable[[ConnectorFacts], Awaitable[None]],
+    create_organization: bool = True,
+) -> ConnectorFacts:
+    """Stores the connector with its encrypted credentials, then publishes its row, and those of connectors that go on
+    because they share the grant. For an account that is connected already, the credentials are replaced.
+
+    ``credentials`` is what the file holds: ``{"refresh_token": ..., "subject"?: ..., "scopes"?: [...]}``, for TTD
+    ``{"api_key": ..., "subject"?: ...}``. ``subject`` names the provider's user; connectors given the same secret share
+    one without it. Raises ``BadConnector``, and what ``stores`` and ``publish`` raise.
+    """
+    faults = [
+        *_account_faults(org_id, connector_type, account_id, time_zone, currency),
+        *_credential_faults(connector_type, credentials),
+    ]
+    if faults:
+        raise BadConnector(faults)
+    given = credentials if isinstance(credentials, Mapping) else {}
+    provider = PROVIDER_OF[connector_type]
+    kind = _KIND[provider]
+    secret = str(given[kind])
+    stored = await stores.add(
+        org_id=org_id,
+        connector_type=connector_type,
+        account_id=account_id,
+        provider=provider,
+        kind=kind,
+        subject=given.get("subject"),
+        fingerprint=vault.fingerprint(secret),
+        seal=lambda grant_id: vault.seal_secret(org_id, grant_id, kind, secret),
+        scopes=tuple(given.get("scopes", ())),
+        time_zone=time_zone,
+        currency=currency,
+        create_organization=create_organization,
+    )
+    for facts in stored:
+        await publish(facts)
+    return stored[0]
+
+
+def _account_faults(
+    org_id: int, connector_type: str, account_id: str, time_zone: str, currency: str | None
+) -> list[Fault]:
+    found = []
+    if not 0 < org_id < 2**31:
+        found.append(Fault("invalid_org_id", "/org_id", "must be a positive number"))
+    if connector_type not in PROVIDER_OF:
+        names = ", ".join(PROVIDER_OF)
+        found.append(Fault("unsupported_connector_type", "/connector_type", f"must be one of {names}"))
+    if not _plain_name(account_id):
+        found.append(Fault("invalid_account_id", "/account_id", f"must be 1 to {_NAME_LIMIT} printable characters"))
+    if not _zone_exists(time_zone):
+        found.append(Fault("unknown_time_zone", "/time_zone", "must be a name such as Europe/Berlin"))
+    if currency is not None and not _CURRENCY.fullmatch(currency):
+        found.append(Fault("invalid_currency", "/currency", "must be three capital letters such as EUR"))
+    return found
+
+
+def _credential_faults(connector_type: str, credentials: object) -> list[Fault]:
+    if not isinstance(credentials, Mapping):
+        return [Fault("invalid_credentials", "/credentials", "must be an object")]
+    kind = _KIND.get(PROVIDER_OF.get(connector_type, ""))
+    found = []
+    if kind is not None:
+        secret = credentials.get(kind)
+        if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
+            found.append(Fault("invalid_credentials", f"/credentials/{kind}", "must be text without spaces"))
+        found += [
+            Fault(
+                "unknown_field",
+                "/credentials",
+                f"{connector_type} needs {kind}, and takes subject and scopes: nothing else",
+            )
+            for _ in range(bool(set(credentials) - {kind, "subject", "scopes"}))
+        ]
+    return found + _subject_faults(credentials)
+
+
+def _subject_faults(credentials: Mapping[str, Any]) -> list[Fault]:
+    found = []
+    subject, scopes = credentials.get("subject"), credentials.get("scopes", ())
+    if subject is not None and not _plain_name(subject):
+        found.append(
+            Fault("invalid_subject", "/credentials/subject", f"must be 1 to {_NAME_LIMIT} printable characters")
+        )
+    if not isinstance(scopes, list | tuple) or not all(isinstance(s, str) and _SECRET.fullmatch(s) for s in scopes):
+        found.append(Fault("invalid_scopes", "/credentials/scopes", "must be a list of texts without spaces"))
+    return found
+
+
+def _plain_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _NAME_LIMIT and value.isprintable() and value == value.strip()
+
+
+def _zone_exists(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):
+        return False
+    return bool(name)

@@ -1,0 +1,284 @@
+"""Whole fetches against the sandbox: what is stored equals what the provider holds, and each fault has its name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pyarrow.parquet as pq
+import pytest
+
+from app.connectors.base import Hosts, Limits, ProviderHttp
+from app.connectors.dv360.client import Dv360Connector
+from app.connectors.dv360.quotas import QUOTAS
+from app.connectors.session import provider_session
+from app.domain.messages import Offer, StepOutcome
+from app.sandbox.dv360.state import Fixed, Polls, Quirks
+from app.sandbox.fixture import RunningSandbox, running_sandbox
+from app.sandbox.settings import SandboxSettings
+from app.services.fetching import run_step
+from app.storage.results import ObjectResultStore
+from tests.connectors.support import CountingPermits, TestClock, Tokens, offer
+
+LAST = datetime.now(UTC).date() - timedelta(days=10)
+FIRST = LAST - timedelta(days=6)
+
+
+@dataclass
+class Fetch:
+    """One batch on its way through its steps, as a worker would run them."""
+
+    sandbox: RunningSandbox
+    session: aiohttp.ClientSession
+    tokens: Tokens
+    store: ObjectResultStore
+    folder: Path
+    limits: Limits
+    permits: CountingPermits
+    clock: TestClock
+
+    async def step(self, job: Offer) -> StepOutcome:
+        hosts = Hosts(
+            api=(self.sandbox.env["CONNECTOR__PROVIDERS__DV360__REPORTS_URL"],),
+            downloads=(self.sandbox.env["CONNECTOR__PROVIDERS__DV360__DOWNLOAD_HOSTS"],),
+            allow_private=True,
+        )
+        calls = ProviderHttp(
+            session=self.session, permits=self.permits, tokens=self.tokens, clock=self.clock, offer=job, hosts=hosts,
+            limits=self.limits,
+        )  # fmt: skip
+        connector = Dv360Connector(reports_url=hosts.api[0])
+        outcome = await run_step(
+            job, connector=connector, calls=calls, results=self.store, clock=self.clock, worker="w1"
+        )
+        assert outcome is not None
+        assert self.permits.outstanding == []
+        return outcome
+
+    async def run(self, job: Offer, polls: int = 5) -> StepOutcome:
+        """Start, then poll until something other than *running* comes back."""
+        outcome = await self.step(job)
+        for _ in range(polls):
+            if outcome.remote is None:
+                break
+            job = replace(job, step="poll", remote=outcome.remote)
+            outcome = await self.step(job)
+        return outcome
+
+    def rows(self, outcome: StepOutcome) -> list[dict[str, Any]]:
+        assert outcome.file is not None
+        found: list[dict[str, Any]] = pq.read_table(outcome.file.uri.removeprefix("file://")).to_pylist()
+        return found
+
+
+@asynccontextmanager
+async def fetching(tmp_path: Path, *, limits: Limits | None = None, **settings: Any) -> AsyncIterator[Fetch]:
+    known: dict[str, Any] = {"report_duration": Fixed(0.0)}
+    async with (
+        running_sandbox(SandboxSettings(**(known | settings))) as sandbox,
+        provider_session(["127.0.0.1"]) as session,
+    ):
+        clock = TestClock()
+        tokens = Tokens((await access_token(sandbox, session), await access_token(sandbox, session)))
+        store = ObjectResultStore(f"file://{tmp_path}")
+        yield Fetch(sandbox, session, tokens, store, tmp_path, limits or Limits(), CountingPermits(clock), clock)
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.parquet"))
+
+
+async def access_token(sandbox: RunningSandbox, session: aiohttp.ClientSession) -> str:
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": sandbox.refresh_token("ana"),
+        "client_id": sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__CLIENT_ID"],
+        "client_secret": sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__CLIENT_SECRET"],
+    }
+    async with session.post(sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__TOKEN_URL"], data=form) as answer:
+        token = (await answer.json(content_type=None))["access_token"]
+        assert isinstance(token, str)
+        return token
+
+
+def start(**changes: Any) -> Offer:
+    return offer("start", start=FIRST.toordinal(), end=LAST.toordinal(), **changes)
+
+
+def truth(fetch: Fetch, first: date = FIRST, last: date = LAST) -> set[tuple[Any, ...]]:
+    return {
+        (row.day, str(row.campaign_id), row.impressions, row.clicks, row.conversions, row.revenue)
+        for row in fetch.sandbox.truth(4567, first, last)
+    }
+
+
+async def test_stored_rows_are_the_providers(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        outcome = await fetch.run(start())
+        rows = fetch.rows(outcome)
+        stored = {
+            (r["date"], r["campaign_id"], r["impressions"], r["clicks"], r["conversions"], r["spend"]) for r in rows
+        }
+        assert stored == truth(fetch)
+        assert len(rows) == len(stored) == 35
+        assert outcome.file is not None
+        assert outcome.file.totals["spend"] == str(sum(row["spend"] for row in rows))
+        assert [rows for _, rows, _ in outcome.file.days] == [5] * 7
+        assert outcome.calls == 2
+
+
+async def test_every_request_spends_a_permit_and_one_starts_the_data(tmp_path: Path) -> None:
+    async with fetching(tmp_path, report_duration=Polls(2)) as fetch:
+        await fetch.run(start())
+        arrived = [call for call in fetch.sandbox.calls() if not call.route.startswith("oauth")]
+        assert len(arrived) == len(fetch.permits.asked) == len(fetch.permits.returned)
+        assert [data for _, data in fetch.permits.asked].index(True) == 1
+        assert sum(data for _, data in fetch.permits.asked) == 1
+        assert fetch.permits.asked[-1] == ("downloads", False)
+        assert {charge for charge, _ in fetch.permits.asked[:-1]} == {"reports"}
+        assert not any(call.over_quota for call in arrived)
+
+
+async def test_account_report_and_extras(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        rows = fetch.rows(await fetch.run(start(report_type="account_performance", fields=("media_cost",))))
+        by_campaign = truth(fetch)
+        assert [row["date"] for row in rows] == [FIRST + timedelta(days=n) for n in range(7)]
+        assert sum(row["spend"] for row in rows) == sum((row[5] for row in by_campaign), Decimal(0))
+        assert {row["account_id"] for row in rows} == {"4567"}
+        assert all(row["media_cost"] is not None and row["account_name"] for row in rows)
+
+
+async def test_no_campaigns_is_an_empty_file(tmp_path: Path) -> None:
+    async with fetching(tmp_path, campaigns=0) as fetch:
+        outcome = await fetch.run(start())
+        assert outcome.file is not None
+        assert outcome.file.rows == 0
+
+
+async def test_quirky_cells(tmp_path: Path) -> None:
+    quirks = Quirks(dash=True, unknown=True, threshold=True)
+    async with fetching(tmp_path, quirks=quirks, campaigns=30) as fetch:
+        rows = fetch.rows(await fetch.run(start()))
+        assert len(rows) == 210
+        assert any(row["impressions"] is None for row in rows)
+        assert any(row["campaign_name"] == "Unknown" for row in rows)
+
+
+async def test_running_report_is_left_alone(tmp_path: Path) -> None:
+    async with fetching(tmp_path, report_duration=Fixed(60.0)) as fetch:
+        started = await fetch.step(start())
+        assert started.remote is not None
+        polled = await fetch.step(replace(start(), step="poll", remote=started.remote))
+        assert (polled.remote, polled.file, polled.failure) == (started.remote, None, None)
+        assert len(fetch.sandbox.reports()) == 1
+
+
+async def test_second_worker_finds_the_file_and_calls_nobody(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        first = await fetch.run(start())
+        arrived = len(fetch.sandbox.calls())
+        again = await fetch.step(replace(start(), step="poll", remote={"query_id": "1", "report_id": "1"}, epoch=9))
+        assert again.file == first.file
+        assert again.calls == 0
+        assert len(fetch.sandbox.calls()) == arrived
+
+
+async def test_report_of_another_user_is_lost(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        outcome = await fetch.step(replace(start(), step="poll", remote={"query_id": "1", "report_id": "2"}))
+        assert outcome.failure is not None
+        assert (outcome.failure.code, outcome.failure.remote_lost, outcome.failure.retryable) == (
+            "report_lost",
+            True,
+            True,
+        )
+
+
+async def test_unknown_account_dimension_is_the_requests_fault(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        old = FIRST.toordinal() - 1_000
+        outcome = await fetch.step(replace(start(), start=old, end=old))
+        assert outcome.failure is not None
+        assert (outcome.failure.code, outcome.failure.retryable) == ("invalid_report", False)
+
+
+async def test_token_refused_once_costs_one_more_permit(tmp_path: Path) -> None:
+    async with fetching(tmp_path) as fetch:
+        fetch.sandbox.faults.add("reports.create", "token_expired", times=1)
+        outcome = await fetch.run(start())
+        assert outcome.file is not None
+        assert fetch.tokens.rejected == [fetch.tokens.tokens[0]]
+        assert len(fetch.permits.asked) == 5
+
+
+FAULTS: tuple[tuple[str, dict[str, Any], str, bool], ...] = (
+    ("reports.create", {"fault": "429"}, "rate_limited", False),
+    ("reports.run", {"fault": "429_retry_after", "seconds": 7}, "rate_limited", False),
+    ("reports.create", {"fault": "403_rate"}, "rate_limited", False),
+    ("reports.create", {"fault": "403_user_rate"}, "rate_limited", False),
+    ("reports.create", {"fault": "403_daily"}, "daily_quota", False),
+    ("reports.create", {"fault": "403_permission"}, "no_access", False),
+    ("reports.create", {"fault": "token_expired"}, "token_rejected", False),
+    ("reports.create", {"fault": "503"}, "provider_unavailable", True),
+    ("reports.status", {"fault": "500"}, "provider_unavailable", True),
+    ("reports.status", {"fault": "html"}, "unreadable_answer", False),
+    ("reports.status", {"fault": "empty"}, "unreadable_answer", False),
+    ("reports.run", {"fault": "failed_report"}, "report_failed", False),
+    ("reports.status", {"fault": "reset"}, "connection_reset", True),
+    ("reports.status", {"fault": "hang", "seconds": 5}, "read_timeout", True),
+    ("storage.download", {"fault": "502"}, "provider_unavailable", True),
+    ("storage.download", {"fault": "html"}, "unexpected_content_type", False),
+    ("storage.download", {"fault": "empty"}, "empty_report", False),
+    ("storage.download", {"fault": "garbage"}, "bad_encoding", False),
+    ("storage.download", {"fault": "wrong_content_type"}, "unexpected_content_type", False),
+    ("storage.download", {"fault": "wrong_encoding"}, "bad_encoding", False),
+    ("storage.download", {"fault": "duplicate_headers"}, "duplicate_column", False),
+    ("storage.download", {"fault": "bad_gzip"}, "bad_encoding", False),
+    ("storage.download", {"fault": "cut"}, "truncated_body", True),
+    ("storage.download", {"fault": "truncate"}, "truncated_report", True),
+    ("storage.download", {"fault": "reset"}, "connection_reset", True),
+    ("storage.download", {"fault": "drip", "seconds": 0.05}, "call_timeout", True),
+    ("storage.download", {"fault": "bomb", "size": 50_000_000}, "response_too_large", False),
+    ("storage.download", {"fault": "long_line", "size": 3_000_000}, "response_too_large", False),
+)
+
+
+@pytest.mark.parametrize(("route", "fault", "code", "system"), FAULTS)
+async def test_faults_have_names(tmp_path: Path, route: str, fault: dict[str, Any], code: str, system: bool) -> None:
+    async with fetching(tmp_path, limits=Limits(call_s=2, stream_s=1, idle_s=1)) as fetch:
+        fetch.sandbox.faults.add(route, **fault)
+        outcome = await fetch.run(start())
+        assert outcome.failure is not None
+        assert (outcome.failure.code, outcome.failure.system) == (code, system)
+        assert outcome.file is None
+        assert parquet_files(tmp_path) == []
+
+
+def test_quotas_have_sources_and_charges() -> None:
+    assert {(quota.charge, quota.scope, quota.limit, quota.period_ms, quota.calendar_zone) for quota in QUOTAS} == {
+        ("reports", "application", 4, 1_000, None),
+        ("reports", "application", 2_000, 86_400_000, "America/Los_Angeles"),
+        ("reports", "user", 240, 60_000, None),
+        ("entities", "application", 1_500, 60_000, None),
+        ("entities", "account", 300, 60_000, None),
+    }
+    assert all(quota.source and quota.connector_type == "DV360" for quota in QUOTAS)
+    assert len({quota.name for quota in QUOTAS}) == len(QUOTAS)
+
+
+async def test_expired_link_is_fetched_again(tmp_path: Path) -> None:
+    async with fetching(tmp_path, link_seconds=0.0) as fetch:
+        started = await fetch.step(start())
+        poll = replace(start(), step="poll", remote=started.remote)
+        first = await fetch.step(poll)
+        assert first.failure is not None
+        assert (first.failure.code, first.failure.retryable) == ("download_link_expired", True)
+        assert not first.failure.remote_lost
+        assert "Signature" not in repr(first)

@@ -1,0 +1,97 @@
+"""Report schemas: what every provider's files have in common, and that DV360 offers just that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.connectors import schemas
+from app.connectors.dv360.client import Dv360Connector
+from app.connectors.dv360.reports import HEADERS, REPORTS, query
+from tests.connectors.support import offer
+
+NAMES = ("campaign_performance", "account_performance")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_schema_keeps_the_promises_of_all_reports(name: str) -> None:
+    schema = schemas.load(name)
+    columns = {column.name: column for column in schema.columns}
+    assert {"connector_id", "date", "account_id", "currency", "time_zone"} <= set(columns)
+    assert all(not columns[key].nullable and columns[key].standard for key in schema.key)
+    assert all(column.kind == "string" for column in schema.columns if column.name.endswith("_id"))
+    assert all(column.nullable for column in schema.columns if column.role == "metric")
+    extras = [column.standard for column in schema.columns]
+    assert extras == sorted(extras, reverse=True), "extras stand at the end"
+    assert columns["impressions"].kind == columns["clicks"].kind == "int64"
+    assert columns["spend"].kind == columns["conversions"].kind == "decimal(18,6)"
+
+
+def test_key_of_campaigns() -> None:
+    assert schemas.load("campaign_performance").key == ("connector_id", "date", "campaign_id")
+    assert schemas.load("account_performance").key == ("connector_id", "date")
+
+
+def test_every_file_is_a_schema_that_loads() -> None:
+    files = sorted(path.name for path in schemas.FOLDER.glob("*.json"))
+    assert files == sorted(f"{name}.v1.json" for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": ["date"]},
+        {"version": 2},
+        {"report_type": "other"},
+        {"columns": [{"name": "a", "type": "float", "role": "key"}]},
+    ],
+)
+def test_broken_schemas_are_refused(change: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (schemas.FOLDER / "account_performance.v1.json").read_text()
+    (tmp_path / "account_performance.v1.json").write_text(json.dumps(json.loads(text) | change))
+    monkeypatch.setattr(schemas, "FOLDER", tmp_path)
+    with pytest.raises(ValueError, match=r"account_performance|column"):
+        schemas.load.__wrapped__("account_performance")
+
+
+def test_columns_a_provider_lacks() -> None:
+    lacking = schemas.offered("account_performance", {"clicks": "c"}, retention_days=1, settling_days=1)
+    assert lacking.standard_names == tuple(f.name for f in schemas.load("account_performance").columns if f.standard)
+    assert [field.provider_name for field in lacking.fields if field.name == "clicks"] == ["c"]
+    assert lacking.field("media_cost") is None
+    with pytest.raises(ValueError, match="nothing_like_it"):
+        schemas.offered("account_performance", {"nothing_like_it": "x"}, retention_days=1, settling_days=1)
+
+
+def test_dv360_asks_for_one_header_per_column() -> None:
+    for report in REPORTS.values():
+        named = [field.provider_name for field in report.fields if field.name not in schemas.OURS]
+        assert set(named) <= set(HEADERS)
+        assert len(set(named)) == len(named)
+
+
+def test_query_asks_for_one_advertiser_and_the_whole_range() -> None:
+    body = query(offer("start", fields=("media_cost",)))
+    assert body["metadata"]["dataRange"] == {
+        "range": "CUSTOM_DATES",
+        "customStartDate": {"year": 2026, "month": 11, "day": 1},
+        "customEndDate": {"year": 2026, "month": 11, "day": 7},
+    }
+    assert body["params"]["filters"] == [{"type": "FILTER_ADVERTISER", "value": "4567"}]
+    assert body["params"]["metrics"][-1] == "METRIC_MEDIA_COST_ADVERTISER"
+    assert "METRIC_BILLABLE_IMPRESSIONS" not in body["params"]["metrics"]
+    assert body["params"]["groupBys"][0] == "FILTER_DATE", "the totals row is told by its empty first cell"
+
+
+def test_poll_schedule_is_a_setting() -> None:
+    assert Dv360Connector().poll_schedule_s[:3] == (5.0, 10.0, 20.0)
+    assert Dv360Connector(poll_schedule_s=(0.1,)).poll_schedule_s == (0.1,)
+    assert Dv360Connector.minimum_calls == {"reports": 3}
+
+
+async def test_a_step_that_does_not_exist_is_our_own_mistake() -> None:
+    with pytest.raises(ValueError, match="download"):
+        await Dv360Connector().step(offer("download"), None)  # type: ignore[arg-type]
