@@ -33,6 +33,7 @@ def install(app: faust.App, *, take_over: TakeOver, positions: Positions) -> Non
     _read_committed()
     _take_over_first(take_over)
     _clear_then_seek(app, positions)
+    _no_livelock_log()
 
 
 def _read_committed() -> None:
@@ -44,6 +45,16 @@ def _read_committed() -> None:
         return make(*args, **kwargs)
 
     driver.aiokafka.AIOKafkaConsumer = consumer
+
+
+def _no_livelock_log() -> None:
+    """Faust logs an error a second for partitions whose records it never hands out, as those of our rows; it does nothing
+    else about it. Whether a worker moves is for ``/livez`` to say."""
+
+    def silent(self: Any, now: float, tp: TP) -> None:
+        del self, now, tp
+
+    driver.Consumer.verify_event_path = silent
 
 
 def _take_over_first(take_over: TakeOver) -> None:

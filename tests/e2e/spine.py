@@ -64,7 +64,7 @@ async def _one(name: str, run: Run, place: Place) -> Result:
     sys.stdout.write(f"{'ok  ' if result.passed else 'FAIL'} {result.name}, {time.monotonic() - began:.0f} s; {told}\n")
     if result.summary:
         sys.stdout.write(result.summary + "\n")
-    for problem in result.problems:
+    for problem in result.own_problems:
         sys.stdout.write(f"  ! {problem}\n")
     sys.stdout.flush()
     return result
