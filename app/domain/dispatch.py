@@ -20,6 +20,8 @@ def dispatch(state: State) -> None:
     state.blocked_until = None
     _look_again(state)
     free = state.rules.max_concurrent - len(state.leases)
+    if state.asks:
+        free = 0  # running fetches wait for permits: another one would only wait with them
     full: dict[tuple[str, str], Full] = {}
     for batch_id in state.queue:
         if free <= 0:
@@ -220,9 +222,12 @@ def serve_asks(state: State) -> None:
             state.changes.answers.append(answer)
 
 
-def _rank(state: State, message: Ask, asked_at: int) -> tuple[int, int, int]:
+def _rank(state: State, message: Ask, asked_at: int) -> tuple[int, int, int, int]:
+    """Fetches that have spent calls already go first: what they began must not be begun again."""
     batch = state.batches.get(message.batch_id)
-    return (0, 0, 0) if batch is None else (batch.priority_class, batch.accepted_at, asked_at)
+    if batch is None:
+        return (0, 0, 0, 0)
+    return (int(batch.calls == 0), batch.priority_class, batch.accepted_at, asked_at)
 
 
 def _answer(state: State, message: Ask) -> Answer | None:

@@ -40,8 +40,8 @@ def advance(state: State) -> None:
     dispatch.expire_leases(state)
     _give_up_on_killers(state)
     _poll_first(state)
-    dispatch.dispatch(state)
     dispatch.serve_asks(state)
+    dispatch.dispatch(state)
 
 
 def next_due(state: State) -> int | None:

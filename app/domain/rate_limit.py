@@ -123,7 +123,9 @@ class Bucket:
             return now + RESERVED_RETRY_MS
         if self.calendar:
             return self.next_day(now)
-        return self.order[0][0] if lacking == 1 else heapq.nsmallest(lacking, self.taken.values())[-1]
+        free = self.order[0][0] if lacking == 1 else heapq.nsmallest(lacking, self.taken.values())[-1]
+        # A permit that is still out counts to its latest end, yet will most likely be back within moments.
+        return min(free, now + self.quota.period_ms + _MS_GUARD)
 
     def window(self, now: int) -> Window:
         used = self.used(now)

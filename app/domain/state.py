@@ -47,7 +47,7 @@ class Rules:
     call_timeout_ms: int = 120_000
     lease_ms: int = 15_000
     clock_guard_ms: int = 60_000
-    ask_hold_ms: int = 4_000
+    ask_hold_ms: int = 30_000
     closed_mark_ms: int = 3_600_000
     retention_ms: int = 90 * 86_400_000
     cost_unit: str = "calls"

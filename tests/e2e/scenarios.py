@@ -157,13 +157,13 @@ async def adoption(place: Place, *, report_s: float = 12.0) -> Result:
         await made.tell_sandbox("durations", {"reports": {"seconds": report_s}})
         await made.start("w1")
         slow = traffic.own_days(made.accounts[0], 0)
-        queued = [traffic.own_days(made.accounts[n % 8], n) for n in range(1, 31)]
+        queued = [traffic.own_days(made.accounts[n % 8], n) for n in range(1, 37)]
         async with watching(made.bootstrap, made.prefix) as ends:
             await _send(made, [slow])
             title = await _running_report(made)
             await made.tell_sandbox("durations", {"reports": {"seconds": 0.5}})
             await _send(made, queued)
-            waiting = await inbox.queued(made.bootstrap, made.prefix, at_least=20, of=31)
+            waiting = await inbox.queued(made.bootstrap, made.prefix, at_least=20, of=37)
             state = next(r["state"] for r in await _reports(made) if r["title"] == title)
             made.kill("w1")
             if len(waiting) < 20 or state != "RUNNING":

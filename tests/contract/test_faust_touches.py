@@ -1,0 +1,98 @@
+"""What the touches on Faust's private parts lean on is still there, in exactly the versions they were made for.
+
+That they do what they promise is shown by ``tests/e2e/test_spine.py``: a start over a backlog, kills and freezes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.tables.recovery import Recovery
+from faust.transport.drivers import aiokafka as driver
+
+from app.streams import faust_touches
+
+
+@pytest.mark.parametrize(
+    ("package", "pinned"), [("faust-streaming", "0.15.3"), ("mode-streaming", "0.7.1"), ("aiokafka", "0.14.0")]
+)
+def test_the_versions_are_those_the_touches_were_made_for(package: str, pinned: str) -> None:
+    assert version(package) == pinned
+
+
+@pytest.mark.parametrize("name", ["_build_highwaters", "on_recovery_completed"])
+def test_recovery_still_has_the_methods_that_are_replaced(name: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(Recovery, name))
+
+
+def test_the_consumer_still_has_what_is_replaced() -> None:
+    consumer: Any = driver.Consumer
+    assert inspect.iscoroutinefunction(consumer.perform_seek)
+    assert callable(consumer.verify_event_path)
+    assert "AIOKafkaConsumer" in dir(driver.aiokafka)  # type: ignore[attr-defined]
+
+
+class _Stream:
+    """As much of Faust's stream as ``take`` uses."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        for message in messages:
+            self.queue.put_nowait(SimpleNamespace(message=message))
+        self.channel = self
+        self.should_stop = False
+        self.acked: list[int] = []
+        self.app = SimpleNamespace(
+            consumer_generation_id=2,
+            flow_control=SimpleNamespace(is_active=lambda: True),
+            topics=SimpleNamespace(acking_topics={"t"}),
+            consumer=SimpleNamespace(unacked=set()),
+        )
+
+    async def maybe_start(self) -> None: ...
+
+    async def __anext__(self) -> Any:
+        if self.queue.empty():
+            raise StopAsyncIteration
+        return self.queue.get_nowait()
+
+    async def ack(self, event: Any) -> None:
+        self.acked.append(event.message.offset)
+
+
+class _Message(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+def _message(offset: int, generation: int = 2) -> _Message:
+    return _Message(offset=offset, generation_id=generation, topic="t", tracked=False)
+
+
+async def test_take_acknowledges_a_batch_only_when_the_next_is_asked_for() -> None:
+    stream = _Stream([_message(0), _message(1)])
+    batches = faust_touches.take(stream)
+    assert [e.message.offset for e in await anext(batches)] == [0, 1]
+    assert stream.acked == []
+    with pytest.raises(StopAsyncIteration):
+        await anext(batches)
+    assert stream.acked == [0, 1]
+
+
+async def test_take_acknowledges_nothing_of_a_batch_whose_work_failed() -> None:
+    stream = _Stream([_message(0)])
+    with pytest.raises(RuntimeError):
+        async for _ in faust_touches.take(stream):
+            raise RuntimeError("the work failed")
+    assert stream.acked == []
+
+
+async def test_take_leaves_out_records_of_an_older_assignment() -> None:
+    stream = _Stream([_message(0, generation=1), _message(1)])
+    found = [[e.message.offset for e in batch] async for batch in faust_touches.take(stream)]
+    assert found == [[1]]
+    assert stream.acked == [1]
