@@ -188,9 +188,7 @@ class Fetching:
             success_threshold=breaker.success_threshold,
         )
         stores = self.stores
-        tokens = GrantTokenSource(
-            stores.grants, stores.vault, {"google": endpoint}, self.clock, cache=stores.cache
-        )
+        tokens = GrantTokenSource(stores.grants, stores.vault, {"google": endpoint}, self.clock, cache=stores.cache)
         return Outgoing(provider_session(private), oauth, tokens)
 
     async def close(self) -> None:

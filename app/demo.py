@@ -88,8 +88,12 @@ def _connect(env: Mapping[str, str], folder: Path, account: str, say: Callable[[
     file = folder / "grant.json"
     file.write_text(json.dumps({"refresh_token": "1//sandbox-alice"}), encoding="utf-8")
     argv = ["connectors", "add", "--org", "1", "--type", "DV360", "--account", account, "--credentials", str(file)]
-    done = subprocess.run(  # noqa: S603 - our own command line
-        [sys.executable, "-m", "app", *argv, "--json"], env={**os.environ, **env}, capture_output=True, text=True, check=False
+    done = subprocess.run(
+        [sys.executable, "-m", "app", *argv, "--json"],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"connector {' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()}")
@@ -153,7 +157,9 @@ def _note(seen: Seen, event: Mapping[str, Any], at_s: float, say: Callable[[str]
             merged = f"with {len(data['batched_with'])} others" if data["batched_with"] else "from files already there"
             if data["batch_id"] and not data["batched_with"]:
                 merged = "alone"
-            say(f"  {at_s:5.1f} s  data_fetched     {event['request_id'][:12]}...  {data['records_fetched']} rows, {merged}")
+            say(
+                f"  {at_s:5.1f} s  data_fetched     {event['request_id'][:12]}...  {data['records_fetched']} rows, {merged}"
+            )
         else:
             say(f"  {at_s:5.1f} s  {kind}  {event['request_id']}  {data}")
 
@@ -197,7 +203,9 @@ def _table(told: Mapping[str, Any], files: list[dict[str, Any]], folder: Path) -
     if files:
         _say(f"\n  first rows of {str(files[0]['uri']).rpartition('/')[2]}:")
         _rows(Path(str(files[0]["uri"]).removeprefix("file://").removeprefix("file:")))
-    _say("\n  Everything that was started is stopped; its data went with it. Next: make up, then connector token --org 1")
+    _say(
+        "\n  Everything that was started is stopped; its data went with it. Next: make up, then connector token --org 1"
+    )
     del folder
 
 

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import faust
-from faust.transport.drivers import aiokafka as _driver
 from faust.events import Event
 from faust.tables.recovery import Recovery
+from faust.transport.drivers import aiokafka as _driver
 from faust.types import TP
 
 driver: Any = _driver

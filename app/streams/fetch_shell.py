@@ -24,7 +24,15 @@ class FetchShell:
     """The steps this worker holds. A newer epoch of a batch ends the task of the older one."""
 
     def __init__(
-        self, *, publisher: Publisher, inbox: str, worker: str, run_step: RunStep, most: int, heartbeat_s: float, crash: CrashPoint
+        self,
+        *,
+        publisher: Publisher,
+        inbox: str,
+        worker: str,
+        run_step: RunStep,
+        most: int,
+        heartbeat_s: float,
+        crash: CrashPoint,
     ) -> None:
         self._publisher, self._inbox, self._worker = publisher, inbox, worker
         self._run_step, self._heartbeat_s, self._crash = run_step, heartbeat_s, crash

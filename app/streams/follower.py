@@ -89,7 +89,10 @@ class Follower:
 
     async def _begin(self, consumer: Any) -> None:
         names = self._names
-        tps = {t: [TopicPartition(t, p) for p in range(PARTITIONS)] for t in (names.connectors, names.requests, names.permits)}
+        tps = {
+            t: [TopicPartition(t, p) for p in range(PARTITIONS)]
+            for t in (names.connectors, names.requests, names.permits)
+        }
         every = [tp for group in tps.values() for tp in group]
         consumer.assign(every)
         first = await consumer.beginning_offsets(every)

@@ -98,7 +98,9 @@ class IntakeShell:
             raw = wire.decode_command(record.value)
         except wire.Undecodable as exc:
             kind = intake.REFUSAL_KIND.get(str(exc.partial.get("type", "fetch")), "fetch_failed")
-            return Received(record, at, None, exc.partial, intake.refused(kind, (Fault(exc.code, "", exc.detail),)), exc.code)
+            return Received(
+                record, at, None, exc.partial, intake.refused(kind, (Fault(exc.code, "", exc.detail),)), exc.code
+            )
         parsed = commands.parse(raw)
         if isinstance(parsed, tuple):
             kind = intake.REFUSAL_KIND.get(str(raw.get("type", "fetch")), "fetch_failed")
@@ -150,7 +152,9 @@ class IntakeShell:
                 await asyncio.sleep(delay)
                 delay = min(5.0, delay * 2)
 
-    def _decide(self, item: Received, connectors: Mapping[str, ConnectorFacts], known: Mapping[str, str]) -> list[Record]:
+    def _decide(
+        self, item: Received, connectors: Mapping[str, ConnectorFacts], known: Mapping[str, str]
+    ) -> list[Record]:
         connector = connectors.get(self._connector_id(item) or "")
         request_id = item.request_id
         if item.refused is not None or item.command is None or request_id is None:
@@ -181,7 +185,9 @@ class IntakeShell:
             return [self._dead(item, intake.refused(None, (fault,)))]
         r = item.record
         accept = replace(accept, source=(r.topic, r.partition, r.offset))
-        return [Record(self._names.planner, internal.dump(accept), None, INBOX_PARTITION[accept.connector.connector_type])]
+        return [
+            Record(self._names.planner, internal.dump(accept), None, INBOX_PARTITION[accept.connector.connector_type])
+        ]
 
     def _refuse(
         self, item: Received, reasons: Refused, connector: ConnectorFacts | None, known: Mapping[str, str]

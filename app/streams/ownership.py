@@ -71,7 +71,9 @@ class Ownership:
         for p in mine:
             self._build(self.owners[p], rows[p], generation, first[TopicPartition(self._names.planner, p)])
         self.recovery_s = time.monotonic() - started
-        log.info("planner_took_over", partitions=mine, seconds=round(self.recovery_s, 2), records=self.recovered_records)
+        log.info(
+            "planner_took_over", partitions=mine, seconds=round(self.recovery_s, 2), records=self.recovered_records
+        )
 
     async def give_up(self, partitions: set[int]) -> None:
         """Stops acting for partitions; a step under way ends first."""
@@ -124,7 +126,9 @@ class Ownership:
         return rows
 
     def _build(self, owner: Owner, raw: dict[str, bytes], generation: int, first: int) -> None:
-        position = internal.load_row("o/inbox", raw.pop(POSITION_KEY)) if POSITION_KEY in raw else {"offset": -1, "now": 0}
+        position = (
+            internal.load_row("o/inbox", raw.pop(POSITION_KEY)) if POSITION_KEY in raw else {"offset": -1, "now": 0}
+        )
         rows = {key: internal.load_row(key, value) for key, value in raw.items()}
         owner.state = restore(self._rules, rows, int(position["now"]))
         owner.position = owner.written = int(position["offset"])

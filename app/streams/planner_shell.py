@@ -32,7 +32,9 @@ REMEMBER_EVERY = 500
 """A position without changes is made durable after this many records, so that a replay stays short."""
 
 log = structlog.get_logger(__name__)
-ReadBack = Callable[[tuple[str, int, int]], Awaitable[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]] | None]]
+ReadBack = Callable[
+    [tuple[str, int, int]], Awaitable[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]] | None]
+]
 
 
 class PlannerShell:
