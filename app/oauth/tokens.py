@@ -199,11 +199,11 @@ class GrantTokenSource:
         )
 
     def _patience(self, *, wait: bool) -> Sequence[float]:
-        """Pauses between looks, for a little longer than the longest claim."""
+        """Pauses after each look but the last, for as long as a dead worker's claim and then another's refresh."""
         if not wait:
             return (0.0,)
-        longest = max((e.timeout_s for e in self._endpoints.values()), default=0.0) + 2 * _CLAIM_SLACK_S
-        return (*_PAUSES_S, *[_PAUSES_S[-1]] * int(longest / _PAUSES_S[-1]))
+        longest = 2 * (max((e.timeout_s for e in self._endpoints.values()), default=0.0) + _CLAIM_SLACK_S)
+        return (*_PAUSES_S, *[_PAUSES_S[-1]] * int(longest / _PAUSES_S[-1]), 0.0)
 
     async def _read(self, key: Key) -> Grant | None:
         """The grant if it stands; None while the store is away. Raises ``ProviderError`` when it does not stand."""

@@ -306,6 +306,17 @@ async def test_a_token_is_renewed_before_its_end_and_nobody_waits(lab: Lab) -> N
     assert len(lab.server.calls) == 2
 
 
+async def test_a_worker_that_asks_seldom_renews_ahead_too(lab: Lab) -> None:
+    facts, source = await lab.connect(), lab.source()
+    first = await source.access_token(facts.org_id, facts.grant_id)
+    lab.clock.seconds += 3535
+    assert await source.access_token(facts.org_id, facts.grant_id) == first
+    async with asyncio.timeout(2):
+        while await lab.server.arrivals.get() < 2:
+            continue
+    await asyncio.gather(*source._renewals.values())
+
+
 async def test_without_redis_each_worker_refreshes_for_itself(lab: Lab) -> None:
     facts, sources = await lab.connect(), [lab.source(cache=NoCache()) for _ in range(2)]
     assert len(await everybody(sources, facts, 20)) == 2
@@ -335,7 +346,6 @@ async def test_without_postgresql_known_tokens_are_used_on(lab: Lab) -> None:
     assert (found.code, found.retryable, found.retry_after_s) == ("grant_store_unavailable", True, 15.0)
 
 
-@pytest.mark.long  # red when last run: a waiter's patience ends before the dead worker's claim does
 async def test_a_worker_that_died_between_call_and_end_delays_but_does_not_block(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
