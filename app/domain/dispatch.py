@@ -20,8 +20,6 @@ def dispatch(state: State) -> None:
     state.blocked_until = None
     _look_again(state)
     free = state.rules.max_concurrent - len(state.leases)
-    if state.asks:
-        free = 0  # running fetches wait for permits: another one would only wait with them
     full: dict[tuple[str, str], Full] = {}
     for batch_id in state.queue:
         if free <= 0:

@@ -35,7 +35,8 @@ def step(state: State, messages: Sequence[tuple[Any, int]]) -> Changes:
 
 
 def advance(state: State) -> None:
-    """What time alone changes, then whose turn it is."""
+    """What time alone changes, then whose turn it is. Asks come first: while one waits its bucket is full, so that no
+    new fetch begins that would only wait with it, and fetches of other quotas do."""
     _come_due(state)
     dispatch.expire_leases(state)
     _give_up_on_killers(state)

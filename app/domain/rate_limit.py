@@ -24,7 +24,7 @@ LONG_PERIOD_MS = 3_600_000
 """Reservations are kept in quotas at least this long: a shorter one refills before a report is ready (ADR 0003)."""
 
 RESERVED_RETRY_MS = 5_000
-"""Room that only reservations keep is asked for again after this: longer than an ask is held, so the step goes back."""
+"""Room that only others' reservations keep is looked at again after this: nothing says when they will go."""
 
 _MS_GUARD = 1
 """LogAppendTime is cut to whole milliseconds, so a return may be stamped up to 1 ms before it happened."""

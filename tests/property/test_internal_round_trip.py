@@ -17,7 +17,7 @@ from app.domain.state import KINDS
 from app.streams import internal
 
 QUICK = settings(max_examples=40, deadline=None)
-MESSAGES = ("Accept", "Refuse", "Cancel", "Ask", "Answer", "Returned", "Heartbeat", "Members", "StepOutcome", "Offer")
+MESSAGES = tuple(internal._MESSAGES)
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 whole = st.integers(-(2**53), 2**53)
