@@ -97,7 +97,7 @@ def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
         freshness=Freshness(int(settings.reuse.open_s * 1000), int(settings.reuse.settling_s * 1000), window_ms),
         retry=RetryPolicy(settings.retry.max_attempts, settings.retry.base_s, settings.retry.cap_s),
         permit_valid_ms=int(settings.streams.permit_valid_s * 1000),
-        call_timeout_ms=int(max(limits.call_s, limits.stream_s) * 1000),
+        call_timeout_ms=int(limits.call_s * 1000),
         lease_ms=int(settings.streams.lease_s * 1000),
         closed_mark_ms=int(settings.streams.closed_mark_s * 1000),
         retention_ms=settings.storage.retention_days * 86_400_000,

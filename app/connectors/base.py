@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 TRIES = 3
 """Permits one call may use up while none of its requests could leave in time."""
 
+UNCOUNTED = "downloads"
+"""The charge that no quota counts: files behind signed links, which may take longer than a call."""
+
 RETRY_IN_S = 1.0
 """When no permit stayed fresh until the connection was there, the step is handed back for this long."""
 
@@ -142,7 +145,9 @@ class ProviderHttp:
         self, method: str, url: str, charge: str, data: bool, authorised: bool
     ) -> AsyncIterator[HttpStream]:
         target = checked(url, self._hosts, authorised=authorised)
-        call = _Call(method, target, charge, data, authorised, self._limits.stream_s)
+        # The planner frees a permit that never came back after the call's deadline, so what a quota counts keeps to it.
+        total_s = self._limits.stream_s if charge == UNCOUNTED else self._limits.call_s
+        call = _Call(method, target, charge, data, authorised, total_s)
         async with self._exchange(call) as exchange:
             yield _Stream(exchange, self._limits)
 

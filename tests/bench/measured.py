@@ -27,7 +27,7 @@ class Measured:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of the values does not exceed. Raises ``ValueError`` without values."""
+    """The smallest value that at least this share of the values does not exceed. Raises ``ValueError`` for none."""
     if not values:
         raise ValueError("no values were measured")
     ordered = sorted(values)

@@ -370,6 +370,15 @@ async def test_stream_has_a_deadline_of_its_own() -> None:
         assert setting.permits.outstanding == []
 
 
+async def test_a_stream_that_a_quota_counts_keeps_to_the_calls_deadline() -> None:
+    async with calling(drip, limits=Limits(call_s=0.2, stream_s=30)) as setting:
+        with pytest.raises(ProviderError) as caught:
+            async with asyncio.timeout(5), setting.calls.stream("GET", f"{setting.base}/a", charge="reports") as stream:
+                async for _ in stream.chunks():
+                    pass
+        assert caught.value.failure.code == "call_timeout"
+
+
 async def test_no_secret_in_logs_errors_or_reprs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with calling(answers(200), limits=Limits(call_s=5)) as setting:

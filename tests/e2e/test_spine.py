@@ -33,16 +33,13 @@ async def test_kills_and_a_freeze_lose_nothing_and_double_nothing(place: Place) 
     accept(await scenarios.storm(place, commands=2_000, kills=2, pauses=1, over_s=45.0, connectors=6, eras=2))
 
 
-@pytest.mark.long
 async def test_a_running_report_is_adopted_after_a_kill(place: Place) -> None:
     accept(await scenarios.adoption(place))
 
 
-@pytest.mark.long
 async def test_two_workers_share_the_steps_and_either_may_die(place: Place) -> None:
     accept(await scenarios.sharing(place, commands=24, over_s=6.0))
 
 
-@pytest.mark.long
 async def test_plain_json_is_served_and_broken_records_are_put_aside(place: Place) -> None:
     accept(await scenarios.plain_client(place))

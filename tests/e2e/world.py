@@ -184,7 +184,8 @@ class World:
             for life in list(self.lives.values()):
                 if life.wanted and not life.paused and not self.alive(life.name):
                     self.restarts += 1
-                    self.say(f"worker {life.name} ended by itself; {_last_line(life.logs[-1])}")
+                    code = self.processes.exit_code(life.process)
+                    self.say(f"worker {life.name} ended by itself with {code}; {_last_line(life.logs[-1])}")
                     await self.start(life.name, ready=False)
             await asyncio.sleep(0.3)
 
@@ -245,8 +246,8 @@ async def world(
     users: int = 4,
     say: Say = quiet,
 ) -> AsyncIterator[World]:
-    """A fresh world on a running stack. ``sandbox``: its command line; ``settings``: environment over the defaults here;
-    ``connectors``: how many accounts are connected at once."""
+    """A fresh world on a running stack. ``sandbox``: its command line; ``settings``: environment over the defaults
+    here; ``connectors``: how many accounts are connected at once."""
     name = uuid.uuid4().hex[:10]
     folder = folder / name
     folder.mkdir(parents=True)

@@ -1,0 +1,87 @@
+"""How figures are judged: right at the target, void without samples, silent about what cannot be measured."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.bench import figures, handover, idle, latency
+from tests.bench.measured import Measured, quantile, spread
+
+
+def test_quantiles_are_values_that_were_measured() -> None:
+    assert [quantile([3.0, 1.0, 2.0], share) for share in (0.01, 0.5, 0.99, 1.0)] == [1.0, 2.0, 3.0, 3.0]
+    assert quantile(range(1, 201), 0.99) == 198
+    assert spread([2.0, 1.0]) == {"n": 2, "p50": 1.0, "p90": 2.0, "p99": 2.0, "max": 2.0}
+    with pytest.raises(ValueError, match="no values"):
+        quantile([], 0.5)
+
+
+def test_f8_is_the_quotient_of_the_p99s_and_void_when_a_call_is_missing() -> None:
+    assert latency.judge([30.0], [2.0], asked=1).ok
+    assert not latency.judge([30.1], [2.0], asked=1).ok
+    assert not latency.judge([3.0], [2.0], asked=2).ok
+    assert latency.judge([31.0], [2.0], asked=1).measured == 15.5
+
+
+def test_f8_measures_from_the_record_to_the_first_call_of_its_batch() -> None:
+    calls = [
+        {"route": "reports.create", "title": "bat_1-1 report", "arrived_at": 1.050},
+        {"route": "reports.create", "title": "bat_1-2 report", "arrived_at": 9.0},
+        {"route": "reports.run", "title": "bat_2-1 report", "arrived_at": 1.0},
+    ]
+    times = latency._times({"req_1": 1_000, "req_2": 900}, {"req_1": "bat_1", "req_2": "bat_2"}, calls)
+    assert times == pytest.approx([50.0])
+
+
+def test_f13_needs_both_halves() -> None:
+    assert idle.judge(3.0, 150.0, 200.0, 60).ok
+    assert not idle.judge(3.1, 100.0, 200.0, 60).ok
+    assert not idle.judge(1.0, 150.1, 200.0, 60).ok
+
+
+def test_f13_reads_a_process_as_the_kernel_tells_it() -> None:
+    before = idle.cpu_seconds(os.getpid())
+    assert sum(range(4_000_000)) > 0
+    assert idle.cpu_seconds(os.getpid()) > before
+    assert 10 < idle.resident_mb(os.getpid()) < 4_000
+
+
+def test_f14_takes_medians_and_is_void_without_samples() -> None:
+    good = handover.judge([20.4, 1.0, 99.0], [20.0], [0.4])
+    assert good.ok
+    assert good.measured == {"first_permit_s": 20.4, "first_call_s": 20.0}
+    assert not handover.judge([20.5], [20.0], [0.4]).ok
+    assert not handover.judge([1.0], [20.1], [0.4]).ok
+    assert not handover.judge([], [1.0], [0.4]).ok
+    assert not handover.judge([1.0], [], [0.4]).ok
+
+
+def test_f14_finds_the_calls_that_a_kill_cut_off_and_their_heirs() -> None:
+    def call(title: str, arrived_at: float, status: int) -> dict[str, object]:
+        return {"title": title, "arrived_at": arrived_at, "took_s": 1.0, "status": status}
+
+    calls = [
+        call("bat_1-1 r", 9.5, 0), call("bat_1-1 r", 21.0, 200), call("bat_1-1 r", 30.0, 200),
+        call("bat_2-1 r", 9.5, 200), call("bat_2-1 r", 12.0, 200), call("bat_3-1 r", 5.0, 0),
+    ]  # fmt: skip
+    assert handover.heirs_calls(calls, 10.0) == [11.0]
+    assert handover.first_after([1.0, 2.0], 2.0) == float("inf")
+
+
+def test_f14_reads_recoveries_from_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    log.write_text('text\n{"event":"planner_took_over","seconds":0.25}\n{"event":"other","seconds":9}\n')
+    assert handover.recovery_seconds(log) == [0.25]
+
+
+def test_every_figure_is_measured_or_said_not_to_be() -> None:
+    known = {*figures.MEASURES, *figures.LATER}
+    assert known == {f"F{number}" for number in range(1, 16)}
+    assert not figures.MEASURES.keys() & figures.LATER.keys()
+    said = orjson.loads(figures.not_yet("F4").line())
+    assert (said["measured"], said["ok"]) == (None, False)
+    assert "not yet" in figures.table([figures.not_yet("F4"), Measured("F8", 3.1, "<= 15 x", ok=True)])
