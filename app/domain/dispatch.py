@@ -141,7 +141,7 @@ def lease(state: State, batch: Batch) -> None:
     """Offers the batch's next step to any worker, under a new epoch."""
     rules = state.rules_of(batch.connector)
     step = rules.steps[min(batch.step, len(rules.steps) - 1)]
-    row = replace(batch, state="leased", epoch=batch.epoch + 1, not_before=0)
+    row = replace(batch, state="leased", epoch=batch.epoch + 1, not_before=0, worker=None)
     if batch.state == "queued":
         reserve(state, row)
         for request in members_of(state, row):
@@ -167,6 +167,13 @@ def lease(state: State, batch: Batch) -> None:
             traceparent=row.traceparent,
         )
     )
+
+
+def renew_all(state: State) -> None:
+    """An heir has heard nobody's heartbeats: every lease counts as renewed from its first step on (R5)."""
+    state.restored = False
+    for held in state.leases.values():
+        held.seen_at = state.now
 
 
 def expire_leases(state: State) -> None:
@@ -255,7 +262,7 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     if buckets:
         state.put(f"p/{row.ask_id}", row)
         state.remind(state.now + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", row.ask_id)
-    batch = replace(batch, calls=batch.calls + 1)
+    batch = replace(batch, calls=batch.calls + 1, worker=message.worker)
     if message.data:
         data: DataSet = state.data_set(batch.data_set)
         data = replace(data, last_version=data.last_version + 1)

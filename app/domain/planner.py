@@ -28,6 +28,8 @@ def step(state: State, messages: Sequence[tuple[Any, int]]) -> Changes:
     state.changes = Changes()
     for message, at in messages:
         state.now = max(state.now, at)
+        if state.restored:
+            dispatch.renew_all(state)
         HANDLERS[type(message)](state, message)
     advance(state)
     _show(state)

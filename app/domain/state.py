@@ -106,6 +106,8 @@ class Batch:
     percent: int | None = None
     attempts: int = 0
     losses: int = 0
+    worker: str | None = None
+    """Who was first granted a permit for the step under way, so that an heir knows whose lease it is."""
     not_before: int = 0
     version: int | None = None
     read_at: int | None = None
@@ -205,6 +207,8 @@ class State:
     mean_ms: float = 0.0
     """Moving mean of a fetch's duration, for the estimate of the wait."""
     blocked_until: int | None = None
+    restored: bool = False
+    """Rows were read back and no step was taken yet."""
     changes: Changes = field(default_factory=Changes)
 
     def put(self, key: str, row: Any) -> None:
@@ -301,13 +305,13 @@ class State:
 
 def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:
     """State from durable rows (key -> row object). All leases count as renewed at ``now`` (R5)."""
-    state = State(rules, now=now)
+    state = State(rules, now=now, restored=True)
     for key, row in rows.items():
         state.store(key, row)
     for batch in sorted(state.batches.values(), key=lambda b: (b.accepted_at, b.batch_id)):
         state.index_batch(batch)
         if batch.state == "leased":
-            state.leases[batch.batch_id] = Lease(now)
+            state.leases[batch.batch_id] = Lease(now, batch.worker)
         if batch.not_before:
             state.remind(batch.not_before, "batch", batch.batch_id)
         if batch.state == "queued" and batch.seen_version != state.data_set(batch.data_set).held_version:

@@ -130,7 +130,10 @@ class Ownership:
             internal.load_row("o/inbox", raw.pop(POSITION_KEY)) if POSITION_KEY in raw else {"offset": -1, "now": 0}
         )
         rows = {key: internal.load_row(key, value) for key, value in raw.items()}
+        waiting = owner.state.asks
         owner.state = restore(self._rules, rows, int(position["now"]))
+        # Asks are no rows. Those of a partition that stayed here may lie before the position and would not come again.
+        owner.state.asks.update(waiting)
         owner.position = owner.written = int(position["offset"])
         if owner.position >= 0:
             # Retention may have deleted records that were handled long ago without changing anything.

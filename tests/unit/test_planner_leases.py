@@ -10,8 +10,8 @@ import pytest
 from app.domain import planner
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Answer, Ask, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
-from app.domain.state import Changes, Rules, State
-from app.testing.planning import NOW, TODAY, accept, facts, quota, result_of, rules, take
+from app.domain.state import Changes, Rules, State, restore
+from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, result_of, rules, take
 
 BROKEN = Failure(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", "503", retryable=True)
 
@@ -88,6 +88,18 @@ def test_leases_of_workers_that_left_end_at_once() -> None:
     (again,) = take(state, Members(("x",))).offers
     assert again.epoch == first.epoch + 1
     assert not take(state, Members(("x",))).offers, "who takes it up is not known yet"
+
+
+def test_an_heir_ends_leases_of_workers_that_left_and_renews_the_others() -> None:
+    state, rows = State(rules(), now=NOW), Rows()
+    first_step = take(state, accept(1, TODAY, TODAY))
+    rows.write(first_step)
+    (first,) = first_step.offers
+    rows.write(take(state, ask(first, worker="w")))
+    heir = restore(state.rules, rows.read(), NOW)
+    assert not take(heir, Members(("w", "x")), at=NOW + 60_000).offers, "nobody's heartbeats were heard meanwhile"
+    (again,) = take(heir, Members(("x",)), at=NOW + 60_001).offers
+    assert again.epoch == first.epoch + 1
 
 
 def test_a_batch_that_kills_its_workers_is_given_up() -> None:
