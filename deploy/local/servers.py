@@ -54,8 +54,9 @@ def kafka(place: Place, processes: Processes, java: str, jars: Path) -> Server:
     flags = [java, "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{jars}/*", *_LOG_FLAGS]
     if not (place.data / "log" / "meta.properties").exists():
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        argv = [*flags, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "-t", identity]
-        argv += ["-c", str(settings)]
+        argv = [*flags, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]
+        # With "=", for one identity in 64 begins with "-" and would be taken for an option.
+        argv += [f"--cluster-id={identity}", "--config", str(settings)]
         processes.run(Program("kafka-format", argv, place.log, place.data, environment), _INIT_LIMIT_S)
     program = Program("kafka", [*flags, "kafka.Kafka", str(settings)], place.log, place.data, environment)
     return Server(program, f"127.0.0.1:{place.port}")
