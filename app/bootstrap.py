@@ -43,6 +43,7 @@ from app.streams.follower import Follower
 from app.streams.intake_shell import IntakeShell
 from app.streams.kafka import Broker, Commands, Publisher
 from app.streams.ownership import Ownership
+from app.streams.pace import Pace
 from app.streams.permits import PermitDesk
 from app.streams.planner_shell import PlannerShell
 from app.streams.projector import Projector
@@ -245,7 +246,8 @@ def build(settings: Settings) -> Worker:
     topo = topology.build(settings, names, broker, name)
     publisher = Publisher(broker)
     desk = PermitDesk(publisher, names.planner, name, clock, settings.streams.permit_valid_s, clock.now)
-    follower = Follower(broker, names, desk.on_answer)
+    pace = Pace(name, names.planner)
+    follower = Follower(broker, names, desk.on_answer, pace.on_reached)
     ownership = Ownership(
         broker=broker, group=settings.streams.group, names=names, rules=rules, publisher=publisher, now=clock.now
     )
@@ -260,7 +262,7 @@ def build(settings: Settings) -> Worker:
         heartbeat_s=settings.streams.heartbeat_s,
         crash=point,
     )
-    _agents(topo, names, publisher, rules, follower, stores, planner_shell, fetches, point, metrics)
+    _agents(topo, names, publisher, rules, follower, stores, planner_shell, fetches, pace, point, metrics)
     readiness = Readiness(topo.app, publisher, ownership, follower, stores.database, stores.cache)
     rest = _rest(settings, clock, metrics, names, publisher, follower, stores, readiness, rules)
     projector = Projector(broker, names.requests, f"{settings.streams.group}-projector", stores.history)
@@ -281,8 +283,8 @@ def _fetching(
 
 
 def _planner(
-    settings: Settings, topo: topology.Topology, names: Names, ownership: Ownership, publisher: Publisher, broker: Broker,
-    point: crash.CrashPoint, metrics: Metrics,
+    settings: Settings, topo: topology.Topology, names: Names, ownership: Ownership, publisher: Publisher,
+    broker: Broker, point: crash.CrashPoint, metrics: Metrics,
 ) -> PlannerShell:  # fmt: skip
     async def read_back(source: tuple[str, int, int]) -> Any:
         record = await kafka.fetch_one(broker, *source)
@@ -302,17 +304,18 @@ def _planner(
         return {TP(topic, p): offset for (topic, p), offset in ownership.positions().items()}
 
     faust_touches.install(topo.app, take_over=take_over, positions=positions)
-    topo.app.on_partitions_revoked.connect(lambda *args, **kwargs: ownership.suspend(), weak=False)
+    topo.app.on_partitions_revoked.connect(lambda *_args, **_kwargs: ownership.suspend(), weak=False)
     return shell
 
 
 def _agents(
     topo: topology.Topology, names: Names, publisher: Publisher, rules: Rules, follower: Follower, stores: Stores,
-    planner_shell: PlannerShell, fetches: FetchShell, point: crash.CrashPoint, metrics: Metrics,
+    planner_shell: PlannerShell, fetches: FetchShell, pace: Pace, point: crash.CrashPoint, metrics: Metrics,
 ) -> None:  # fmt: skip
     intake_shell = IntakeShell(
         names=names, publisher=publisher, catalogue=rules.catalogue, replica=follower.connectors,
-        find_connector=stores.connectors.find, known_bodies=stores.history.known_bodies, crash=point, metrics=metrics,
+        find_connector=stores.connectors.find, known_bodies=stores.history.known_bodies, pace=pace, crash=point,
+        metrics=metrics,
     )  # fmt: skip
     intake.register(topo.app, topo.commands, intake_shell.run)
     planner.register(topo.app, topo.planner, planner_shell.run)

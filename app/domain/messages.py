@@ -1,5 +1,6 @@
 """Values that travel between planner and workers on internal topics, and the public event. JSON on the wire
-(``app.streams.internal``); nobody else's business, except ``Event``, which ``app.streams.codecs`` writes as spec section 13 says.
+(``app.streams.internal``); nobody else's business, except ``Event``, which ``app.streams.codecs`` writes as spec
+section 13 says.
 """
 
 from __future__ import annotations
@@ -101,9 +102,19 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Milestone:
+    """How far a worker's intake has appended to an inbox partition. The planner sends it back when all that came before
+    it is durable, so that intake never runs far ahead: an ask behind a long backlog would be answered too late."""
+
+    worker: str
+    partition: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A finished result object. ``uri`` full location; ``checksum`` ``sha256:<hex>``; ``days`` every day of the range in order
-    as (day ordinal, rows, 16-hex digest of the day's rows); totals as decimal text."""
+    """A finished result object. ``uri`` full location; ``checksum`` ``sha256:<hex>``; ``days`` every day of the range
+    in order as (day ordinal, rows, 16-hex digest of the day's rows); totals as decimal text."""
 
     uri: str
     start: int
@@ -143,8 +154,8 @@ class StepOutcome:
 class Offer:
     """Planner -> any worker, on ``connector.fetches``: one step of a fetch, leased as (batch, epoch, step_no).
 
-    ``step`` is ``start`` or ``poll``; ``remote`` the provider's ids from earlier steps; ``run`` numbers the provider runs of
-    this batch, so that the result object of one run has one name: ``<batch>-<run>``.
+    ``step`` is ``start`` or ``poll``; ``remote`` the provider's ids from earlier steps; ``run`` numbers the provider
+    runs of this batch, so that the result object of one run has one name: ``<batch>-<run>``.
     """
 
     batch_id: str
@@ -164,7 +175,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """One row of ``connector.requests``: what GET answers and PostgreSQL records. Instants in ms; ``progress`` 0-100."""
+    """A row of ``connector.requests``: what GET answers and PostgreSQL records. Instants in ms; ``progress`` 0-100."""
 
     request_id: str
     org_id: int

@@ -1,9 +1,10 @@
 """The nouns of the house: one word, one meaning (docs/glossary.md).
 
-Units used everywhere in the domain: an instant is an integer of *milliseconds* since the epoch, UTC (the resolution of the
-broker's LogAppendTime) in a name that ends in ``_at`` or is called ``now``; a span is milliseconds in ``_ms`` or seconds in
-``_s``; a day is the proleptic ordinal of a calendar date in the account's own zone (``date.toordinal()``), both ends of a
-range included. Ids are the text forms of the wire: ``conn_``, ``req_``, ``bat_``, ``evt_``, ``grant_`` + 32 hex digits.
+Units used everywhere in the domain: an instant is an integer of *milliseconds* since the epoch, UTC (the resolution of
+the broker's LogAppendTime) in a name that ends in ``_at`` or is called ``now``; a span is milliseconds in ``_ms`` or
+seconds in ``_s``; a day is the proleptic ordinal of a calendar date in the account's own zone (``date.toordinal()``),
+both ends of a range included. Ids are the text forms of the wire: ``conn_``, ``req_``, ``bat_``, ``evt_``, ``grant_`` +
+32 hex digits.
 """
 
 from __future__ import annotations
@@ -110,8 +111,9 @@ class Days:
 class ConnectorFacts:
     """What intake and planner must know of a connector; never a credential. One row of ``connector.connectors``.
 
-    ``subject`` names the provider's user behind the grant: the scope of per-user quotas. ``plan`` is the organisation's.
-    ``status`` is one of pending, connected, paused, reauthorise, revoked, error; ``deleted`` rows are refused as unknown.
+    ``subject`` names the provider's user behind the grant: the scope of per-user quotas. ``plan`` is the
+    organisation's. ``status`` is one of pending, connected, paused, reauthorise, revoked, error; ``deleted`` rows are
+    refused as unknown.
     """
 
     connector_id: str
@@ -173,7 +175,7 @@ Catalogue = Mapping[str, Mapping[str, ReportType]]
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A provider's rule: at most ``limit`` calls in any ``period_ms`` (sliding) or per calendar day of ``calendar_zone``.
+    """A provider's rule: at most ``limit`` calls in any ``period_ms`` (sliding) or a calendar day of ``calendar_zone``.
 
     ``scope`` is application, account or user. ``charge`` names the kind of call that spends from it (``reports``,
     ``entities``, ``read``, ``write``); a call spends from every quota with its charge, all or none.

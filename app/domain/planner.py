@@ -13,7 +13,7 @@ from typing import Any
 
 from app.domain import batching, closing, dispatch, lifecycle, outcome
 from app.domain.errors import ErrorClass, Failure
-from app.domain.messages import Accept, Ask, Cancel, Heartbeat, Members, Refuse, Returned, StepOutcome, Tick
+from app.domain.messages import Accept, Ask, Cancel, Heartbeat, Members, Milestone, Refuse, Returned, StepOutcome, Tick
 from app.domain.state import Changes, Mark, Request, State
 
 IDLE_MS = 1_000
@@ -207,6 +207,7 @@ HANDLERS: dict[type, Callable[[State, Any], None]] = {
     Members: lambda state, m: dispatch.members_changed(state, m.workers),
     StepOutcome: outcome.apply,
     Tick: _tick,
+    Milestone: lambda state, m: state.changes.milestones.append(m),
 }
 DUE: dict[str, Callable[[State, str], None]] = {
     "batch": _batch_due,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.coverage import DataSet, Freshness
-from app.domain.messages import Accept, Answer, Ask, Event, Offer, RequestView
+from app.domain.messages import Accept, Answer, Ask, Event, Milestone, Offer, RequestView
 from app.domain.model import Catalogue, ConnectorFacts, Days, Quota
 from app.domain.priority_queue import PriorityQueue
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
@@ -156,13 +156,15 @@ class Changes:
     rows: dict[str, Any] = field(default_factory=dict)
     offers: list[Offer] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    milestones: list[Milestone] = field(default_factory=list)
     views: dict[str, RequestView | None] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     dead: list[tuple[tuple[str, int, int], str, str]] = field(default_factory=list)
     """Accepted-looking records that must go to the dead-letter topic: (source, code, detail)."""
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.offers or self.answers or self.views or self.events or self.dead)
+        told = self.offers or self.answers or self.milestones or self.views or self.events or self.dead
+        return bool(self.rows or told)
 
 
 KINDS: Mapping[str, type] = {

@@ -1,6 +1,7 @@
-"""Named crash points: no-ops, unless the settings arm one (``CONNECTOR__CRASH_AT=name`` or ``name:3`` for the third time).
+"""Named crash points: no-ops, unless the settings arm one.
 
-An armed point ends the process as kill -9 would: no cleanup, no flush, exit code 137.
+``CONNECTOR__STREAMS__CRASH_AT=name`` arms the point's first passing, ``name:3`` its third. An armed point ends the
+process as kill -9 would: no cleanup, no flush, exit code 137.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ CrashPoint = Callable[[str], None]
 def armed(spec: str | None, die: Callable[[int], object] = os._exit) -> CrashPoint:
     """The function that components call at each point. Raises ``ValueError`` for a name that does not exist."""
     if not spec:
-        return lambda name: None
+        return lambda _name: None
     wanted, _, count = spec.partition(":")
     if wanted not in POINTS:
         raise ValueError(f"there is no crash point {wanted!r}; known: {', '.join(POINTS)}")

@@ -1,10 +1,12 @@
 """Every touch on Faust's private parts, in one place (ADR 0002). Pinned: faust-streaming 0.15.3, mode-streaming 0.7.1,
 aiokafka 0.14.0; ``tests/contract/test_faust_touches.py`` fails when one of them stops being what it was.
 
-1. Faust's consumer reads ``read_committed``, so that no step sees what an aborted transaction wrote.
-2. At every assignment, also of partitions believed kept: take over (fence, sentinel, read rows back), before anything acts.
-3. and 4. The streams' queues are emptied *before* the consumer seeks, and resuming the flow does not empty them again; the
-   stock order drops what was read between the two.
+1. Faust's consumer reads ``read_committed``, so that no step sees what an aborted transaction wrote; its fetches are
+   short.
+2. At every assignment, also of partitions believed kept: take over (fence, sentinel, read rows back), before anything
+   acts.
+3. and 4. The streams' queues are emptied *before* the consumer seeks, and resuming the flow does not empty them again;
+   the stock order drops what was read between the two.
 Then inbox partitions are set to the position that the planner's rows are durable for, and ``take`` hands out records in
 batches that are acknowledged only after their work is durable.
 """
@@ -20,6 +22,8 @@ from faust.events import Event
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as _driver
 from faust.types import TP
+
+from app.streams.kafka import FETCH_WAIT_MS
 
 driver: Any = _driver
 """Untyped on purpose: this module replaces what it names."""
@@ -42,14 +46,15 @@ def _read_committed() -> None:
     def consumer(*args: Any, **kwargs: Any) -> Any:
         if "partition_assignment_strategy" in kwargs:
             kwargs["isolation_level"] = "read_committed"
+            kwargs["fetch_max_wait_ms"] = FETCH_WAIT_MS
         return make(*args, **kwargs)
 
     driver.aiokafka.AIOKafkaConsumer = consumer
 
 
 def _no_livelock_log() -> None:
-    """Faust logs an error a second for partitions whose records it never hands out, as those of our rows; it does nothing
-    else about it. Whether a worker moves is for ``/livez`` to say."""
+    """Faust logs an error a second for partitions whose records it never hands out, as those of our rows; it does
+    nothing else about it. Whether a worker moves is for ``/livez`` to say."""
 
     def silent(self: Any, now: float, tp: TP) -> None:
         del self, now, tp
@@ -92,7 +97,7 @@ def _clear_then_seek(app: faust.App, positions: Positions) -> None:
 
 
 def _seek_to_positions(positions: Positions) -> None:
-    """After the stock seek to committed offsets: the inbox goes to what the rows say, whatever the group has committed."""
+    """After the stock seek to committed offsets: the inbox goes to what the rows say, whatever the group committed."""
     perform = driver.Consumer.perform_seek
 
     async def perform_seek(self: Any) -> None:

@@ -1,8 +1,8 @@
 """What every worker follows without a group: connectors and request views (compacted topics, from their start) and the
 planner's answers to permit asks (from now on).
 
-Each worker keeps every live request's view and the newest closed ones, so that any worker answers any question; what it no
-longer holds is in PostgreSQL (ADR 0006).
+Each worker keeps every live request's view and the newest closed ones, so that any worker answers any question; what it
+no longer holds is in PostgreSQL (ADR 0006).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from app.domain.lifecycle import TERMINAL
-from app.domain.messages import Answer, RequestView
+from app.domain.messages import Answer, Milestone, RequestView
 from app.domain.model import PARTITIONS, ConnectorFacts
 from app.streams import internal, kafka
 from app.streams.kafka import Broker
@@ -29,10 +29,17 @@ log = structlog.get_logger(__name__)
 
 
 class Follower:
-    """One consumer over three topics; ``caught_up`` once connectors and views were read to where they ended at start."""
+    """One consumer over three topics; ``caught_up`` once connectors and views are read to where they ended at start."""
 
-    def __init__(self, broker: Broker, names: Names, on_answer: Callable[[Answer], None]) -> None:
-        self._broker, self._names, self._on_answer = broker, names, on_answer
+    def __init__(
+        self,
+        broker: Broker,
+        names: Names,
+        on_answer: Callable[[Answer], None],
+        on_milestone: Callable[[Milestone], None] = lambda _: None,
+    ) -> None:
+        self._broker, self._names = broker, names
+        self._on_answer, self._on_milestone = on_answer, on_milestone
         self.connectors: dict[str, ConnectorFacts] = {}
         self.caught_up = asyncio.Event()
         self._live: dict[str, bytes] = {}
@@ -72,7 +79,7 @@ class Follower:
     async def run(self) -> None:
         """Follows until cancelled; starts over after a broken connection."""
         while True:
-            consumer = kafka.reader(self._broker, fetch_max_wait_ms=5_000)
+            consumer = kafka.reader(self._broker, fetch_max_wait_ms=kafka.FETCH_WAIT_MS)
             try:
                 await consumer.start()
                 await self._begin(consumer)
@@ -104,7 +111,8 @@ class Follower:
         await self._check(consumer)
 
     async def _check(self, consumer: Any) -> None:
-        """Positions pass transaction markers, which are never delivered: so they, not records, tell that a log was read."""
+        """Positions pass transaction markers, which are never delivered: so they, not records, tell that a log was
+        read."""
         for tp, end in list(self._behind.items()):
             if await consumer.position(tp) >= end:
                 del self._behind[tp]
@@ -114,9 +122,11 @@ class Follower:
     def _take(self, topic: str, record: Any) -> None:
         try:
             if topic == self._names.permits:
-                answer = internal.load(record.value)
-                if isinstance(answer, Answer):
-                    self._on_answer(answer)
+                told = internal.load(record.value)
+                if isinstance(told, Answer):
+                    self._on_answer(told)
+                elif isinstance(told, Milestone):
+                    self._on_milestone(told)
             elif topic == self._names.connectors:
                 self._connector(record)
             else:
@@ -137,8 +147,8 @@ class Follower:
         self._closed.pop(name, None)
         if record.value is None:
             return
-        view = internal.load_view(record.value)
-        if view.state in TERMINAL:
+        # Every worker sees every view, so it is not built before somebody asks for it.
+        if internal.state_of(record.value) in TERMINAL:
             self._closed[name] = record.value
             while len(self._closed) > CLOSED_KEPT:
                 self._closed.popitem(last=False)
@@ -146,4 +156,4 @@ class Follower:
             self._live[name] = record.value
         for future in self._waiters.pop(name, []):
             if not future.done():
-                future.set_result(view)
+                future.set_result(internal.load_view(record.value))

@@ -1,7 +1,8 @@
 """Intake's shell: command records in, inbox messages out. Stateless; its offset passes only what the broker has taken.
 
-Everything it needs to know it reads: connectors from the replica, on a miss from PostgreSQL; old request ids from PostgreSQL.
-While PostgreSQL is away a command that needs it waits here (the offset does not pass it), it is not refused.
+Everything it needs to know it reads: connectors from the replica, on a miss from PostgreSQL; old request ids from
+PostgreSQL. While PostgreSQL is away a command that needs it waits here (the offset does not pass it), it is not
+refused.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from app.domain.errors import Fault
 from app.domain.intake import Refused
 from app.domain.messages import Accept
 from app.domain.model import INBOX_PARTITION, UNTYPED_PARTITION, Catalogue, ConnectorFacts
-from app.streams import codecs, faust_touches, internal, wire
+from app.streams import codecs, faust_touches, internal, pace, wire
 from app.streams.crash import CrashPoint, die
 from app.streams.kafka import Publisher, Record
+from app.streams.pace import Pace
 from app.streams.topics import Names
 from app.telemetry.metrics import Metrics
 
@@ -60,21 +62,20 @@ class IntakeShell:
 
     def __init__(
         self, *, names: Names, publisher: Publisher, catalogue: Catalogue, replica: Mapping[str, ConnectorFacts],
-        find_connector: FindConnector, known_bodies: KnownBodies, crash: CrashPoint,
-        metrics: Metrics,
+        find_connector: FindConnector, known_bodies: KnownBodies, pace: Pace, crash: CrashPoint, metrics: Metrics,
     ) -> None:  # fmt: skip
         self._names, self._publisher, self._catalogue, self._replica = names, publisher, catalogue, replica
         self._find_connector, self._known_bodies, self._crash = find_connector, known_bodies, crash
-        self._metrics = metrics
+        self._pace, self._metrics = pace, metrics
 
     async def run(self, stream: Any) -> None:
         """The agent's body."""
-        async for events in faust_touches.take(stream):
+        async for events in faust_touches.take(stream, most=pace.EVERY):
             try:
                 await self.handle([event.message for event in events])
             except asyncio.CancelledError:
                 raise
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - whatever it was, the process must end before the record counts as handled
                 traceback.print_exc()
                 die("intake failed")
 
@@ -89,7 +90,8 @@ class IntakeShell:
         for item in received:
             out += self._decide(item, connectors, known)
         if out:
-            await self._publisher.send(out)
+            await self._pace.room()
+            await self._publisher.send([*out, *self._pace.milestones(out)])
             self._crash("in_inbox")
 
     def _read(self, record: Any) -> Received:
@@ -147,7 +149,7 @@ class IntakeShell:
                 return await ask()
             except asyncio.CancelledError:
                 raise
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever keeps the answer away, the command waits for it
                 log.warning("intake_waits", on=what, error=type(exc).__name__)
                 await asyncio.sleep(delay)
                 delay = min(5.0, delay * 2)

@@ -15,6 +15,9 @@ from app.ports import BrokerUnavailable
 
 Headers = Sequence[tuple[str, bytes]]
 _CLOSE_S = 5.0
+FETCH_WAIT_MS = 250
+"""Longest a broker may hold a fetch back. aiokafka has one fetch under way per broker: partitions with records that
+were not taken within 0.1 s are left out of it, and what arrives there meanwhile waits until that fetch returns."""
 
 
 @dataclass(frozen=True, slots=True)

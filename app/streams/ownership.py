@@ -1,8 +1,8 @@
 """Taking over an inbox partition, and what its owner holds (R1).
 
-Fence (start the transactional producer ``planner-{p}``: the old owner can commit nothing more), end the log of rows with one
-plain sentinel record, read the rows back up to the sentinel, act. Done at every assignment, also of partitions believed kept:
-a paused worker cannot know whether somebody else was owner in between.
+Fence (start the transactional producer ``planner-{p}``: the old owner can commit nothing more), end the log of rows
+with one plain sentinel record, read the rows back up to the sentinel, act. Done at every assignment, also of partitions
+believed kept: a paused worker cannot know whether somebody else was owner in between.
 """
 
 from __future__ import annotations

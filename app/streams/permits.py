@@ -1,7 +1,7 @@
 """Asking the planner for permits, and telling it that their calls have ended (R2).
 
-A permit is the answer to an ask that was appended to the inbox. It is usable until ask-sent + ``valid_s`` on *this* process's
-monotonic clock, so a worker that was stopped in between finds its permit stale, whoever's clock is off.
+A permit is the answer to an ask that was appended to the inbox. It is usable until ask-sent + ``valid_s`` on *this*
+process's monotonic clock, so a worker that was stopped in between finds its permit stale, whoever's clock is off.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The planner's shell: inbox records in, one transaction out. It decides nothing.
 
 All that a step changes (rows, offers, permits, views, events) and the inbox position it is durable for is one Kafka
-transaction of ``planner-{p}``. Any failure ends the process inside the loop: memory must never run ahead of what is durable.
+transaction of ``planner-{p}``. Any failure ends the process inside the loop: memory must never run ahead of what is
+durable.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 
 from app.domain import planner
 from app.domain.lifecycle import TERMINAL
-from app.domain.messages import Accept, Members, Tick
+from app.domain.messages import Accept, Answer, Members, Milestone, Tick
 from app.domain.model import INBOX_PARTITION
 from app.domain.state import Changes
 from app.ports import BrokerUnavailable, EventSink
@@ -41,8 +42,8 @@ class PlannerShell:
     """Runs ``domain.planner.step`` over the owned inbox partitions."""
 
     def __init__(
-        self, *, app: Any, names: Names, ownership: Ownership, publisher: Publisher, events: EventSink, crash: CrashPoint,
-        read_back: ReadBack, metrics: Metrics,
+        self, *, app: Any, names: Names, ownership: Ownership, publisher: Publisher, events: EventSink,
+        crash: CrashPoint, read_back: ReadBack, metrics: Metrics,
     ) -> None:  # fmt: skip
         self._app, self._names, self._ownership = app, names, ownership
         self._publisher, self._events, self._crash, self._read_back = publisher, events, crash, read_back
@@ -56,7 +57,7 @@ class PlannerShell:
                 by_partition.setdefault(event.message.partition, []).append(event.message)
             try:
                 await asyncio.gather(*(self._step(p, messages) for p, messages in by_partition.items()))
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - whatever it was, memory may now be ahead of what is durable
                 traceback.print_exc()
                 die("a planner step failed")
 
@@ -137,7 +138,8 @@ class PlannerShell:
         rows: dict[str, Any] = {**changes.rows, POSITION_KEY: {"offset": position, "now": owner.state.now}}
         found = [Record(names.state, internal.dump_row(row), key.encode(), p) for key, row in rows.items()]
         found += [Record(names.fetches, internal.dump(o), o.batch_id.encode()) for o in changes.offers]
-        found += [Record(names.permits, internal.dump(a), a.worker.encode(), p) for a in changes.answers]
+        told: list[Answer | Milestone] = [*changes.answers, *changes.milestones]
+        found += [Record(names.permits, internal.dump(one), one.worker.encode(), p) for one in told]
         found += [Record(names.requests, internal.dump_row(v), k.encode()) for k, v in changes.views.items()]
         for event in changes.events:
             key, value, headers = self._events.encode(event)

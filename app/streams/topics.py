@@ -79,7 +79,8 @@ class TopicMismatch(Exception):
 
 
 async def apply(settings: Any) -> list[tuple[str, str]]:
-    """Creates what is missing; (topic, ``created`` | ``exists``). Raises ``TopicMismatch`` for a wrong partition count."""
+    """Creates what is missing; (topic, ``created`` | ``exists``). Raises ``TopicMismatch`` for a wrong number of
+    partitions."""
     admin = await _admin(settings)
     try:
         names = Names(settings.streams.topic_prefix)

@@ -14,6 +14,12 @@ from app.domain.model import PARTITIONS
 from app.streams.kafka import Broker
 from app.streams.topics import Names
 
+POLL_RECORDS = 200
+STREAM_BUFFER = 8_192
+"""One full stream would block all others of the process. Faust stops reading a partition when its stream is four fifths
+full, but only once a record of it arrives, and then hands out all that it read last: that of all partitions must fit
+into the last fifth."""
+
 
 class SilentMonitor(Monitor):
     """Counts nothing: the stock monitor costs a tenth of the CPU per event, and our metrics are our own."""
@@ -28,7 +34,8 @@ class SilentMonitor(Monitor):
 
 
 class ConnectorApp(faust.App):
-    """Faust's app, which lets running work end before the consumer leaves its group and others take the work for lost."""
+    """Faust's app, which lets running work end before its consumer leaves the group and others take the work for
+    lost."""
 
     before_leave: Callable[[], Awaitable[None]] | None = None
 
@@ -70,6 +77,8 @@ def build(settings: Any, names: Names, broker: Broker, worker: str) -> Topology:
         broker_session_timeout=settings.streams.session_timeout_s,
         broker_heartbeat_interval=min(settings.streams.heartbeat_s, settings.streams.session_timeout_s / 3),
         broker_commit_interval=0.5,
+        stream_buffer_maxsize=STREAM_BUFFER,
+        broker_max_poll_records=POLL_RECORDS,
         consumer_auto_offset_reset="earliest",
         producer_linger=0.005,
         producer_request_timeout=30.0,

@@ -11,7 +11,7 @@ from app.domain.messages import RequestView
 from app.domain.model import SQL_PRIORITY, Days
 from app.storage.postgres.database import Database, plain
 from app.storage.postgres.queries import statements
-from app.storage.postgres.rows import millis, moment, text_of, uuid_of
+from app.storage.postgres.rows import millis, moment, text_of, uuid_of, uuid_text
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -59,13 +59,13 @@ def _row(view: RequestView) -> tuple[Any, ...]:
     """The arguments of ``project``, in its order."""
     days = Days(view.start, view.end)
     return (
-        uuid_of("req", view.request_id), uuid_of("conn", view.connector_id), view.org_id, "fetch", _params(view, days),
-        view.state, SQL_PRIORITY[view.priority_class], view.queue_position,
-        [uuid_of("req", one) for one in view.batched_with], view.result, _sentence(view.error),
+        uuid_text("req", view.request_id), uuid_text("conn", view.connector_id), view.org_id, "fetch",
+        _params(view, days), view.state, SQL_PRIORITY[view.priority_class], view.queue_position,
+        [uuid_text("req", one) for one in view.batched_with], view.result, _sentence(view.error),
         _small(view.execution_time_ms), _rounded(view.cost), moment(view.accepted_at), moment(view.started_at),
         moment(view.completed_at), view.connector_type, plain(view.report_type), date.fromordinal(view.start),
         date.fromordinal(view.end), [plain(name) for name in view.fields], view.labels,
-        uuid_of("bat", view.batch_id or ""), view.revision, view.body_hash, view.waiting, view.progress,
+        uuid_text("bat", view.batch_id or ""), view.revision, view.body_hash, view.waiting, view.progress,
         view.estimated_wait_s, view.rate_limit, view.attempts, view.error,
         None if view.cost is None else Decimal(view.cost), moment(view.deadline_at), _small(view.max_age_s), view.force,
     )  # fmt: skip
