@@ -1,8 +1,8 @@
 """``connector demo``: the main job once, on servers of this machine, ending by itself.
 
-Two accounts are connected, twenty commands with overlapping ranges are published on Kafka as any upstream service would,
-and what comes back is shown: events, files, and the provider's own count of calls. A demo, not a test: it asserts nothing but
-that every command got its terminal event.
+Two accounts are connected, twenty commands with overlapping ranges are published on Kafka as any upstream service
+would, and what comes back is shown: events, files, and the provider's own count of calls. A demo, not a test: it
+asserts nothing but that every command got its terminal event.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Seen:
 
 def run(*, as_json: bool = False) -> int:
     """Runs the demo in a folder of its own; 0 if every command ended with data."""
-    say: Callable[[str], None] = (lambda line: None) if as_json else _say
+    say: Callable[[str], None] = (lambda _line: None) if as_json else _say
     with tempfile.TemporaryDirectory(prefix="connector-demo-") as folder:
         began = time.monotonic()
         say("Starting PostgreSQL, Valkey and Kafka on free ports of this machine ...")
@@ -157,9 +157,8 @@ def _note(seen: Seen, event: Mapping[str, Any], at_s: float, say: Callable[[str]
             merged = f"with {len(data['batched_with'])} others" if data["batched_with"] else "from files already there"
             if data["batch_id"] and not data["batched_with"]:
                 merged = "alone"
-            say(
-                f"  {at_s:5.1f} s  data_fetched     {event['request_id'][:12]}...  {data['records_fetched']} rows, {merged}"
-            )
+            rows = f"{data['records_fetched']} rows, {merged}"
+            say(f"  {at_s:5.1f} s  data_fetched     {event['request_id'][:12]}...  {rows}")
         else:
             say(f"  {at_s:5.1f} s  {kind}  {event['request_id']}  {data}")
 

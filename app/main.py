@@ -62,7 +62,7 @@ class Companions(Service):
             try:
                 await self._worker.publisher.start()
                 return
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever keeps the broker away, it is asked again
                 log.warning("broker_not_there_yet", error=type(exc).__name__)
                 await asyncio.sleep(1.0)
 

@@ -14,7 +14,8 @@ from app.domain.model import ConnectorFacts, Quota, ReportType
 
 
 class Clock(Protocol):
-    """The only sources of time. ``now`` is milliseconds since the epoch; ``monotonic`` seconds of a clock that never steps."""
+    """The only sources of time. ``now`` is milliseconds since the epoch; ``monotonic`` seconds of a clock that never
+    steps."""
 
     def now(self) -> int: ...
 
@@ -33,7 +34,8 @@ class Permits(Protocol):
     """Asks the planner for permits on behalf of one leased step. One permit, one HTTP request."""
 
     async def take(self, charge: str, *, data: bool = False) -> Permit:
-        """Waits for a permit. Raises ``PermitDenied``: ``stale`` (stop, say nothing) or ``quota`` (hand the step back)."""
+        """Waits for a permit. Raises ``PermitDenied``: ``stale`` (stop, say nothing) or ``quota`` (hand the step
+        back)."""
 
     def give_back(self, permit: Permit) -> None:
         """The permit's call has ended, in whatever way; never blocks."""
@@ -43,8 +45,8 @@ class TokenSource(Protocol):
     """Access tokens for a grant."""
 
     async def access_token(self, org_id: int, grant_id: str, *, rejected: str | None = None) -> str:
-        """A token to send. ``rejected`` is a token the provider has just refused: forces one refresh, unless a newer one
-        is known. Raises ``ProviderError`` (authorisation, or retryable when the token endpoint is away)."""
+        """A token to send. ``rejected`` is a token the provider has just refused: forces one refresh, unless a newer
+        one is known. Raises ``ProviderError`` (authorisation, or retryable when the token endpoint is away)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ class HttpStream(Protocol):
 
 
 class Calls(Protocol):
-    """HTTP to a provider for one step. Each request spends its own permit, checked last before the socket; a 401 is tried
-    once more with a refreshed token and a permit of its own; redirects are not followed; no secret reaches a log."""
+    """HTTP to a provider for one step. Each request spends its own permit, checked last before the socket; a 401 is
+    tried once more with a refreshed token and a permit of its own; redirects are not followed; no secret reaches a
+    log."""
 
     made: int
     """Requests that left so far."""
@@ -139,7 +142,7 @@ class ResultStore(Protocol):
         """Object key of the run this offer belongs to."""
 
     async def find(self, offer: Offer) -> StoredFile | None:
-        """The object of this run, if an earlier attempt already wrote it: its stored size, checksum, rows, days (R6)."""
+        """The object of this run, if an earlier attempt already wrote it: stored size, checksum, rows, days (R6)."""
 
     async def write(self, offer: Offer, report: ReportType, ready: Ready) -> StoredFile:
         """Writes the batches as Parquet, create-if-absent; on already-exists describes the object that is there.

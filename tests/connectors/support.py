@@ -154,6 +154,30 @@ async def calling(handler: Handler, *, limits: Limits | None = None, **changes: 
             yield Setting(base, ProviderHttp(**(known | changes)), permits, tokens, clock, points)
 
 
+def answers(*statuses: int, seen: list[web.Request] | None = None) -> Handler:
+    """A handler that answers these statuses in turn, the last one for ever."""
+    left = list(statuses)
+
+    async def handle(request: web.Request) -> web.Response:
+        await request.read()
+        if seen is not None:
+            seen.append(request)
+        status = left.pop(0) if len(left) > 1 else left[0]
+        return web.Response(status=status, text=f"answer {status}")
+
+    return handle
+
+
+async def get(setting: Setting, **options: Any) -> Any:
+    return await setting.calls.request("GET", f"{setting.base}/a", charge="reports", **options)
+
+
+async def reset(request: web.Request) -> web.Response:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
 def report_text(rows: list[list[str]], totals: list[str] | None = None, footer: str = FOOTER) -> str:
     """A report file. Without ``totals`` the counts have their sums and the other metrics ``-``."""
     if totals is None:

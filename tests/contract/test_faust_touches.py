@@ -66,7 +66,7 @@ class _Stream:
 
 
 class _Message(SimpleNamespace):
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]  # typeshed says None; Faust keeps messages in a set
 
 
 def _message(offset: int, generation: int = 2) -> _Message:
@@ -85,9 +85,13 @@ async def test_take_acknowledges_a_batch_only_when_the_next_is_asked_for() -> No
 
 async def test_take_acknowledges_nothing_of_a_batch_whose_work_failed() -> None:
     stream = _Stream([_message(0)])
-    with pytest.raises(RuntimeError):
+
+    async def work() -> None:
         async for _ in faust_touches.take(stream):
             raise RuntimeError("the work failed")
+
+    with pytest.raises(RuntimeError, match="the work failed"):
+        await work()
     assert stream.acked == []
 
 

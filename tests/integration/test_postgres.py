@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,21 +20,11 @@ from app.storage.postgres.database import Database, StoreUnavailable, to_json
 from app.storage.postgres.migrations import FOLDER, migrate, pending
 from app.storage.postgres.queries import statements
 from app.storage.postgres.requests import PostgresRequestHistory
-from deploy.local import Stack, databases
 
 
 def settings(dsn: str, **changes: str) -> Postgres:
     names = {f"CONNECTOR__POSTGRES__{name.upper()}": value for name, value in changes.items()}
     return Settings.load({"CONNECTOR__POSTGRES__DSN": dsn, **names}).postgres
-
-
-@pytest.fixture(scope="module")
-def schema(stack: Stack) -> Iterator[str]:
-    """One migrated database for this file; ``db`` empties it for each test."""
-    dsn = databases.create(stack.endpoints.postgres, f"test_{uuid.uuid4().hex[:16]}")
-    asyncio.run(migrate(dsn))
-    yield dsn
-    databases.drop(stack.endpoints.postgres, dsn.rsplit("/", 1)[1])
 
 
 @pytest.fixture
