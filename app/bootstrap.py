@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ from app.storage.redis_cache import RedisCache
 from app.storage.results import ObjectResultStore
 from app.streams import crash, faust_touches, kafka, topology
 from app.streams.codecs import EventCodec
+from app.streams.connector_news import ConnectorNews
 from app.streams.fetch_shell import FetchShell
 from app.streams.follower import Follower
 from app.streams.intake_shell import IntakeShell
@@ -145,6 +146,7 @@ class Fetching:
     results: ObjectResultStore
     desk: PermitDesk
     point: crash.CrashPoint
+    on_refused: Callable[[int, str, int], Awaitable[None]]
     outgoing: Outgoing | None = None
 
     async def run(self, offer: Offer) -> StepOutcome | None:
@@ -189,7 +191,10 @@ class Fetching:
             success_threshold=breaker.success_threshold,
         )
         stores = self.stores
-        tokens = GrantTokenSource(stores.grants, stores.vault, {"google": endpoint}, self.clock, cache=stores.cache)
+        tokens = GrantTokenSource(
+            stores.grants, stores.vault, {"google": endpoint}, self.clock, cache=stores.cache,
+            on_refused=self.on_refused,
+        )  # fmt: skip
         return Outgoing(provider_session(private), oauth, tokens)
 
     async def close(self) -> None:
@@ -251,7 +256,9 @@ def build(settings: Settings) -> Worker:
     ownership = Ownership(
         broker=broker, group=settings.streams.group, names=names, rules=rules, publisher=publisher, now=clock.now
     )
-    fetching = _fetching(settings, clock, connectors, stores, desk, point)
+    events = EventCodec(settings.kafka.event_format)
+    news = ConnectorNews(publisher, names, events, clock, stores.connectors.of_grant)
+    fetching = _fetching(settings, clock, connectors, stores, desk, point, news)
     planner_shell = _planner(settings, topo, names, ownership, publisher, broker, point, metrics)
     fetches = FetchShell(
         publisher=publisher,
@@ -275,11 +282,11 @@ def build(settings: Settings) -> Worker:
 
 def _fetching(
     settings: Settings, clock: Clock, connectors: Mapping[str, Connector], stores: Stores, desk: PermitDesk,
-    point: crash.CrashPoint,
+    point: crash.CrashPoint, news: ConnectorNews,
 ) -> Fetching:  # fmt: skip
-    results = ObjectResultStore(settings.storage.url)
+    results = ObjectResultStore(settings.storage.url, crash_point=point)
     hosts, limits = hosts_of(settings), limits_of(settings)
-    return Fetching(settings, clock, stores, connectors, hosts, limits, results, desk, point)
+    return Fetching(settings, clock, stores, connectors, hosts, limits, results, desk, point, news.refused)
 
 
 def _planner(
@@ -303,7 +310,7 @@ def _planner(
     def positions() -> dict[Any, int]:
         return {TP(topic, p): offset for (topic, p), offset in ownership.positions().items()}
 
-    faust_touches.install(topo.app, take_over=take_over, positions=positions)
+    faust_touches.install(topo.app, take_over=take_over, positions=positions, crash=point)
     topo.app.on_partitions_revoked.connect(lambda *_args, **_kwargs: ownership.suspend(), weak=False)
     return shell
 

@@ -111,15 +111,15 @@ async def _add(
 @asynccontextmanager
 async def _announcer(settings: Settings) -> AsyncIterator[Callable[[ConnectorFacts], Awaitable[None]]]:
     """Writes connectors to the topic that workers follow. The broker comes first: what cannot be told is not stored."""
-    from app.streams.internal import dump_row
-    from app.streams.kafka import Publisher, Record, broker_of
+    from app.streams.connector_news import row
+    from app.streams.kafka import Publisher, broker_of
     from app.streams.topics import Names
 
-    topic = Names(settings.streams.topic_prefix).connectors
+    names = Names(settings.streams.topic_prefix)
     publisher = Publisher(broker_of(settings))
 
     async def publish(facts: ConnectorFacts) -> None:
-        await publisher.send([Record(topic, dump_row(facts), facts.connector_id.encode())], timeout_s=10.0)
+        await publisher.send([row(names, facts)], timeout_s=10.0)
 
     try:
         await publisher.start()

@@ -93,8 +93,8 @@ def _silent(_outcome: str) -> None:
 
 
 class GrantTokenSource:
-    """Access tokens for grants. ``endpoints`` by provider; ``on_refused(org_id, grant_id)`` is awaited by the one
-    process that found a grant dead; ``observe`` hears how each refresh ended: ok, refused, failed."""
+    """Access tokens for grants. ``endpoints`` by provider; ``on_refused(org_id, grant_id, version)`` is awaited by the
+    one process that found a grant dead; ``observe`` hears how each refresh ended: ok, refused, failed."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class GrantTokenSource:
         clock: Clock,
         *,
         cache: TokenCache | None = None,
-        on_refused: Callable[[int, str], Awaitable[None]] | None = None,
+        on_refused: Callable[[int, str, int], Awaitable[None]] | None = None,
         observe: Callable[[str], None] = _silent,
     ) -> None:
         self._grants = grants
@@ -299,7 +299,7 @@ class GrantTokenSource:
             return
         await self._cache.drop(cache_key(row.grant_id))
         if self._on_refused is not None:
-            await self._on_refused(row.org_id, row.grant_id)
+            await self._on_refused(row.org_id, row.grant_id, row.version)
         raise _reauthorise("invalid_grant") from None
 
     async def _release(self, claim: Any) -> None:

@@ -76,7 +76,7 @@ class Lab:
     def source(
         self, *, dsn: str | None = None, cache: TokenCache | None = None, timeout_s: float = 5.0
     ) -> GrantTokenSource:
-        async def on_refused(org_id: int, grant_id: str) -> None:
+        async def on_refused(org_id: int, grant_id: str, _version: int) -> None:
             self.refused.append((org_id, grant_id))
 
         made = GrantTokenSource(
