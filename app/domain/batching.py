@@ -24,6 +24,16 @@ def extras_of(state: State, accept: Accept) -> tuple[str, ...]:
     return tuple(sorted(f for f in set(accept.fields) if f not in standard))
 
 
+def _lasting_extras(state: State, accept: Accept, days: Days) -> tuple[str, ...]:
+    """What is asked for, and what is held for these days already: a narrower file would leave a warehouse with old
+    figures in the columns it lacks, and the next request for them would fetch all again. Columns that do not add up
+    are left alone."""
+    report = state.rules.catalogue[accept.connector.connector_type][accept.report_type]
+    known = coverage.held_columns(state.data_set(_data_set(accept)), days) - set(report.standard_names)
+    kept = {name for name in known if (field := report.field(name)) is not None and field.additive}
+    return tuple(sorted(kept.union(extras_of(state, accept))))
+
+
 def held(state: State, request: Request, *, now: int) -> list[Run]:
     """Days of the request that need no fetch; none if it forces one."""
     accept = request.accept
@@ -101,7 +111,7 @@ def _new_batch(state: State, request: Request, gap: Days) -> Batch:
         window=accept.accepted_at // state.rules.window_ms,
         start=gap.start,
         end=gap.end,
-        extras=extras_of(state, accept),
+        extras=_lasting_extras(state, accept, gap),
         priority_class=accept.priority_class,
         accepted_at=accept.accepted_at,
         members=(accept.request_id,),

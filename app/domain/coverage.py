@@ -144,6 +144,11 @@ def add(data: DataSet, file: StoredFile, *, version: int, read_at: int, columns:
     return replace(data, runs=runs, last_version=max(data.last_version, version))
 
 
+def held_columns(data: DataSet, days: Days) -> set[str]:
+    """Every column that is held for any of the days."""
+    return {name for run in data.runs if run.days.overlaps(days) for name in run.columns}
+
+
 def held_digests(data: DataSet, days: Days) -> dict[int, str]:
     """Day -> digest of the figures held, for telling what a new reading changed."""
     found: dict[int, str] = {}

@@ -8,7 +8,7 @@ from app.domain import batching, closing, coverage, dispatch, events, lifecycle,
 from app.domain.coverage import day_state
 from app.domain.errors import ErrorClass, Failure, Throttle
 from app.domain.messages import StepOutcome, StoredFile
-from app.domain.model import DayState
+from app.domain.model import DayState, ReportType
 from app.domain.rate_limit import Bucket, day_of
 from app.domain.state import Batch, Closure, Request, State, members_of
 
@@ -48,6 +48,7 @@ def running(state: State, batch: Batch, outcome: StepOutcome) -> None:
         step_no=batch.step_no + 1,
         step=min(batch.step + 1, len(rules.steps) - 1),
         polls=batch.polls + 1,
+        losses=0,
         remote=dict(outcome.remote or {}),
         percent=outcome.percent,
         not_before=state.now + int(delay * 1000),
@@ -200,10 +201,11 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
     report = state.rules.catalogue[batch.connector.connector_type][batch.report_type]
     columns = tuple(n for n in (*report.standard_names, *batch.extras) if n not in file.columns_absent)
     before = coverage.held_digests(data, batch.days)
+    lacking = _lacking(report, file, coverage.held_columns(data, batch.days))
     new = coverage.add(data, file, version=version, read_at=read_at, columns=columns)
     state.put(f"c/{new.key}", new)
     state.moved[new.key] = None
-    _announce(state, batch, file, before, version)
+    _announce(state, batch, replace(file, columns_absent=lacking), before, version)
     _measure(state, batch)
     closing.charge_members(state, batch, attempts=1)
     ms = _execution_ms(batch, outcome)
@@ -215,6 +217,13 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
         with_ = tuple(dict.fromkeys([*row.batched_with, *(n for n in names if n != row.accept.request_id)]))
         row = replace(row, batched_with=with_, execution_ms=max(ms, row.execution_ms or 0))
         closing.complete_part(state, row, batch.batch_id)
+
+
+def _lacking(report: ReportType, file: StoredFile, held: set[str]) -> tuple[str, ...]:
+    """Columns that a warehouse has or may expect, and this file has not: all standard ones, and others that an earlier
+    file of these days brought. With none of them its keys are complete, so that a loader may delete what it lacks."""
+    expected = held.union(report.standard_names)
+    return tuple(name for name in file.columns_absent if name in expected)
 
 
 def _execution_ms(batch: Batch, outcome: StepOutcome) -> int:

@@ -14,8 +14,9 @@ from app.domain.messages import RequestView
 from app.ports import RequestHistory
 from app.streams import internal, kafka
 from app.streams.kafka import Broker
+from app.telemetry.metrics import Metrics
 
-PAUSE_S = 0.1
+PAUSE_S = 0.5
 """Between two writes, so that rows gather: history may lag by this much more."""
 
 log = structlog.get_logger(__name__)
@@ -24,8 +25,9 @@ log = structlog.get_logger(__name__)
 class Projector:
     """One member of the projecting group."""
 
-    def __init__(self, broker: Broker, topic: str, group: str, history: RequestHistory) -> None:
+    def __init__(self, broker: Broker, topic: str, group: str, history: RequestHistory, metrics: Metrics) -> None:
         self._broker, self._topic, self._group, self._history = broker, topic, group, history
+        self._metrics = metrics
         self.healthy = True
 
     async def run(self) -> None:
@@ -46,23 +48,36 @@ class Projector:
     async def _once(self, consumer: AIOKafkaConsumer) -> None:
         """Of what is there only the newest row of each request is written: under load many moves are one row."""
         batch = await consumer.getmany(timeout_ms=2_000, max_records=5_000)
+        held = sum(map(len, batch.values()))
+        await self._measure(consumer, held)
         newest = {r.key: r for records in batch.values() for r in records if r.value is not None}
         views = [view for record in newest.values() if (view := self._read(record)) is not None]
         if views:
-            await self._write(views)
+            await self._write(views, consumer, held)
         if batch:
             await consumer.commit()
+            await self._measure(consumer, 0)
             await asyncio.sleep(PAUSE_S)
 
-    @staticmethod
-    def _read(record: Any) -> RequestView | None:
+    async def _measure(self, consumer: AIOKafkaConsumer, held: int, *, ask: bool = False) -> None:
+        """Sets the lag: ``held`` records in hand and all from there to the ends of the logs, as they were at the last
+        fetch or, with ``ask``, as they are now."""
+        mine = list(consumer.assignment())
+        ends = await consumer.end_offsets(mine) if ask else {tp: consumer.highwater(tp) for tp in mine}
+        # A partition without an end was not fetched yet; asking for its position would wait until it is.
+        known = [(tp, end) for tp, end in ends.items() if end is not None and tp in consumer.assignment()]
+        behind = [max(0, end - await consumer.position(tp)) for tp, end in known]
+        self._metrics.projection_lag.set(held + sum(behind))
+
+    def _read(self, record: Any) -> RequestView | None:
         try:
             return internal.load_view(record.value)
         except (ValueError, TypeError) as exc:
             log.error("unreadable_view", offset=record.offset, error=type(exc).__name__)
+            self._metrics.unreadable_records_total.labels("requests").inc()
             return None
 
-    async def _write(self, views: list[RequestView]) -> None:
+    async def _write(self, views: list[RequestView], consumer: AIOKafkaConsumer, held: int) -> None:
         delay = 0.5
         while True:
             try:
@@ -74,5 +89,7 @@ class Projector:
             except Exception as exc:  # noqa: BLE001 - whatever keeps PostgreSQL away, the rows wait for it
                 self.healthy = False
                 log.warning("projector_waits", error=type(exc).__name__, rows=len(views))
+                # Nothing is read meanwhile, so the ends known from reading stand still.
+                await self._measure(consumer, held, ask=True)
                 await asyncio.sleep(delay)
                 delay = min(10.0, delay * 2)

@@ -60,7 +60,8 @@ class Place:
     say: Say = quiet
 
 
-async def _conclude(result: Result, made: World, *, refusals: int = 0) -> Result:
+async def conclude(result: Result, made: World, *, refusals: int = 0) -> Result:
+    """The result with what the outside checker found."""
     made.say("checking")
     report = await made.check(refusals=refusals)
     result.problems += report.problems
@@ -70,7 +71,7 @@ async def _conclude(result: Result, made: World, *, refusals: int = 0) -> Result
 
 
 @asynccontextmanager
-async def _supervised(made: World) -> AsyncIterator[None]:
+async def supervised(made: World) -> AsyncIterator[None]:
     task = asyncio.create_task(made.supervise())
     try:
         yield
@@ -94,15 +95,16 @@ async def backlog(place: Place, *, commands: int, connectors: int = 40, stall_s:
         began = time.monotonic()
         await made.start("w1")
         result.figures["ready_s"] = round(time.monotonic() - began, 1)
-        async with watching(made.bootstrap, made.prefix) as ends, _supervised(made):
-            await _wait(result, ends, traffic.ids_of(records), stall_s, place.say)
+        async with watching(made.bootstrap, made.prefix) as ends, supervised(made):
+            await wait(result, ends, traffic.ids_of(records), stall_s, place.say)
         result.figures["handled_s"] = round(time.monotonic() - began, 1)
         if made.restarts:
             result.problems.append(f"the worker ended by itself {made.restarts} times")
-        return await _conclude(result, made)
+        return await conclude(result, made)
 
 
-async def _wait(result: Result, ends: Any, wanted: set[str], stall_s: float, say: Say) -> None:
+async def wait(result: Result, ends: Any, wanted: set[str], stall_s: float, say: Say) -> None:
+    """Waits until all wanted requests have ended; a stall is a problem of the result."""
     try:
         await ends.all_of(wanted, stall_s=stall_s, said=lambda n: say(f"{n} of {len(wanted)} ended"))
     except Stalled as stalled:
@@ -121,12 +123,12 @@ async def storm(
     ) as made:  # fmt: skip
         records = list(traffic.overlapping(made.accounts, Mix(commands, eras=eras, span_days=30), rng))
         await asyncio.gather(made.start("w1"), made.start("w2"))
-        async with watching(made.bootstrap, made.prefix) as ends, _supervised(made):
+        async with watching(made.bootstrap, made.prefix) as ends, supervised(made):
             faults = asyncio.create_task(_faults(made, rng, kills, pauses, over_s))
             sending = traffic.produce(made.bootstrap, made.prefix, records, per_second=commands / over_s)
             await asyncio.gather(sending, faults)
-            await _wait(result, ends, traffic.ids_of(records), 120.0, place.say)
-        return await _conclude(result, made)
+            await wait(result, ends, traffic.ids_of(records), 120.0, place.say)
+        return await conclude(result, made)
 
 
 async def _faults(made: World, rng: random.Random, kills: int, pauses: int, over_s: float) -> None:
@@ -170,7 +172,7 @@ async def adoption(place: Place, *, report_s: float = 12.0) -> Result:
                 result.problems.append(f"at the kill {len(waiting)} requests were queued and the report was {state}")
             result.figures |= {"queued at the kill": len(waiting)}
             await made.start("w1", ready=False)
-            await _wait(result, ends, {one["request_id"] for one in [slow, *queued]}, 60.0, place.say)
+            await wait(result, ends, {one["request_id"] for one in [slow, *queued]}, 60.0, place.say)
         runs = [r for r in await _reports(made) if r["title"] == title]
         creates = [
             c for c in (await made.ask_sandbox("calls", since=0))["calls"]
@@ -178,7 +180,7 @@ async def adoption(place: Place, *, report_s: float = 12.0) -> Result:
         ]  # fmt: skip
         if len(runs) != 1 or len(creates) != 1:
             result.problems.append(f"the running report was not adopted: {len(creates)} created, {len(runs)} run")
-        return await _conclude(result, made)
+        return await conclude(result, made)
 
 
 async def _send(made: World, bodies: list[dict[str, Any]]) -> None:
@@ -217,16 +219,16 @@ async def sharing(place: Place, *, commands: int = 48, over_s: float = 12.0) -> 
         async with watching(made.bootstrap, made.prefix) as ends:
             third = commands // 3
             await _send(made, bodies[:third])
-            await _wait(result, ends, {b["request_id"] for b in bodies[:third]}, 60.0, place.say)
+            await wait(result, ends, {b["request_id"] for b in bodies[:third]}, 60.0, place.say)
             await _who_did_what(result, made)
             for victim, part in (("w1", bodies[third : 2 * third]), ("w2", bodies[2 * third :])):
                 await _send(made, part)
                 await asyncio.sleep(over_s / 6)
                 made.kill(victim)
                 place.say(f"killed {victim}")
-                await _wait(result, ends, {b["request_id"] for b in part}, 60.0, place.say)
+                await wait(result, ends, {b["request_id"] for b in part}, 60.0, place.say)
                 await made.start(victim)
-        return await _conclude(result, made)
+        return await conclude(result, made)
 
 
 async def _who_did_what(result: Result, made: World) -> None:
@@ -254,7 +256,7 @@ async def plain_client(place: Place) -> Result:
         async with watching(made.bootstrap, made.prefix) as ends:
             lines = broken.between([traffic.encoded(body, avro=False) for body in good], [one.record for one in bad])
             await traffic.produce(made.bootstrap, made.prefix, lines)
-            await _wait(result, ends, {body["request_id"] for body in good}, 60.0, place.say)
+            await wait(result, ends, {body["request_id"] for body in good}, 60.0, place.say)
         result.problems += await broken.faults(made.bootstrap, made.prefix, bad)
         result.figures |= {"good": len(good), "broken": len(bad)}
-        return await _conclude(result, made, refusals=len(bad))
+        return await conclude(result, made, refusals=len(bad))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.domain.coverage import add
-from app.domain.messages import Accept, StepOutcome
+from app.domain.messages import Accept, Offer, StepOutcome
 from app.domain.state import State
 from app.testing.planning import (
     NOW,
@@ -182,3 +183,40 @@ def test_the_file_of_a_wider_fetch_serves_each_its_own_slice() -> None:
         (e["date_range"]["start"], e["date_range"]["end"], days * 2) for e, days in zip(events, (6, 7), strict=True)
     ]
     assert {e["files"][0]["rows"] for e in events} == {20}
+
+
+def _fetched(state: State, offer: Offer, **changes: Any) -> dict[str, Any]:
+    """The news of the version that a fetch of the offer made."""
+    file = replace(result_of(offer), **changes)
+    outcome = StepOutcome(offer.batch_id, offer.epoch, offer.step_no, "w", 1, file=file)
+    (news,) = [e.data for e in take(state, outcome).events if e.type == "dataset_updated"]
+    return dict(news)
+
+
+def test_days_that_are_read_again_keep_the_columns_they_have() -> None:
+    """A narrower file would leave old figures behind, and let the two kinds of requests fetch in turn for ever."""
+    state = State(rules(), now=NOW)
+    (wide,) = take(state, accept(1, TODAY - 1, TODAY, fields=("reach",))).offers
+    assert _fetched(state, wide)["columns_absent"] == []
+    (again,) = take(state, accept(2, TODAY, TODAY + 1, force=True)).offers
+    assert again.fields == ("reach",)
+    (apart,) = take(state, accept(3, TODAY - 30, TODAY - 29)).offers
+    assert apart.fields == (), "days that were never asked with it need it not"
+
+
+def test_columns_that_do_not_add_up_are_not_added_to_another_fetch() -> None:
+    state = State(rules(), now=NOW)
+    report = state.rules.catalogue["DV360"][REPORT]
+    fields = tuple(replace(f, additive=False) if f.name == "reach" else f for f in report.fields)
+    state.rules = replace(state.rules, catalogue={"DV360": {REPORT: replace(report, fields=fields)}})
+    (wide,) = take(state, accept(1, TODAY, TODAY, fields=("reach",))).offers
+    _fetched(state, wide)
+    (again,) = take(state, accept(2, TODAY, TODAY, force=True)).offers
+    assert again.fields == ()
+    assert _fetched(state, again)["columns_absent"] == ["reach"], "a warehouse must not take its keys for complete"
+
+
+def test_a_standard_column_that_was_not_fetched_is_told() -> None:
+    state = State(rules(), now=NOW)
+    (offer,) = take(state, accept(1, TODAY, TODAY)).offers
+    assert _fetched(state, offer, columns_absent=("clicks", "views"))["columns_absent"] == ["clicks"]

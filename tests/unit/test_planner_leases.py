@@ -46,6 +46,15 @@ def test_a_holder_not_heard_of_for_the_leases_time_loses_its_step() -> None:
     assert state.batches[first.batch_id].losses == 1
 
 
+def test_progress_forgets_the_losses_of_steps_before() -> None:
+    """A long fetch that loses a holder now and then does not kill workers."""
+    state, _ = begun()
+    (again,) = take(state, Tick(), at=NOW + 15_001).offers
+    assert state.batches[again.batch_id].losses == 1
+    take(state, ended(again, remote={"report_id": "1"}))
+    assert state.batches[again.batch_id].losses == 0
+
+
 def test_heartbeats_renew_exactly_the_leases_they_name() -> None:
     state, first = begun()
     for at in (10_000, 20_000, 30_000):
