@@ -225,7 +225,8 @@ def effective_quotas(defaults: Sequence[Quota], settings: Settings) -> tuple[Quo
         limit = settings.rate_limit.of(connector_type)
         quotas = _overridden(quotas, "requests_per_minute", limit.requests_per_minute, 60_000, _WIDEST)
         quotas = _overridden(quotas, "requests_per_hour", limit.requests_per_hour, 3_600_000, ("account",))
-        found += _overridden(quotas, "daily_limit", limit.daily_limit, _DAY_MS, ("application",))
+        quotas = _overridden(quotas, "daily_limit", limit.daily_limit, _DAY_MS, ("application",))
+        found += [replace(quota, enforced=False) for quota in quotas] if limit.shadow else quotas
     return tuple(found)
 
 

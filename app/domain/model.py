@@ -189,3 +189,5 @@ class Quota:
     period_ms: int
     calendar_zone: str | None = None
     source: str = ""
+    enforced: bool = True
+    """False (shadow): calls are counted and shown, and nothing waits but for the provider's own refusals."""

@@ -225,7 +225,7 @@ def test(buckets: Sequence[Bucket], now: int, batch_id: str, need: int) -> Full 
     full = [
         Full(b.key, b.free_at(now, min(need, b.quota.limit)), closed=b.closed_until > now)
         for b in buckets
-        if b.closed_until > now or b.room(now, batch_id) < min(need, b.quota.limit)
+        if b.closed_until > now or (b.quota.enforced and b.room(now, batch_id) < min(need, b.quota.limit))
     ]
     return max(full, key=lambda f: f.until, default=None)
 

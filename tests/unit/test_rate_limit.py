@@ -76,6 +76,16 @@ def reserved(limit: int = 5) -> tuple[Limits, Bucket]:
     return found, bucket
 
 
+def test_a_shadow_bucket_counts_and_only_the_providers_own_refusal_holds() -> None:
+    found = limits(quota(limit=1, enforced=False))
+    (bucket,) = found.of("reports", facts())
+    assert all(spend(found, name) for name in "abc")
+    assert (bucket.used(NOW), bucket.window(NOW).remaining) == (3, 0)
+    found.close(bucket.key, NOW + 1_000)
+    assert not spend(found, "d")
+    assert spend(found, "d", NOW + 1_000)
+
+
 def test_reserved_room_is_its_owners_alone_and_shrinks_as_it_is_used() -> None:
     found, bucket = reserved()
     assert (bucket.room(NOW, "bat_1"), bucket.room(NOW, "bat_2")) == (5, 2)
