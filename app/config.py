@@ -20,7 +20,9 @@ from app.config_reading import Reading, nested, paths, read, variable
 from app.domain.model import Quota
 
 _DEVELOPMENT_SECRETS: Final = frozenset({"sandbox-secret", sections.DEVELOPMENT_VAULT_KEYS})
-_MUST_BE_SET: Final = ("kafka.bootstrap_servers", "postgres.dsn", "redis.url", "storage.url", "vault.keys")
+_MUST_BE_SET: Final = (
+    "kafka.bootstrap_servers", "postgres.dsn", "redis.url", "storage.url", "vault.keys", "auth.issuer", "auth.audience",
+)  # fmt: skip
 """What has no sensible default in production."""
 
 _DAY_MS: Final = 86_400_000
@@ -171,6 +173,8 @@ def _production(settings: Settings) -> dict[str, str]:
         found["kafka.security_protocol"] = "must be SSL or SASL_SSL in production"
     if not urlsplit(settings.redis.url.get_secret_value()).password:
         found["redis.url"] = "must hold a password in production"
+    if settings.auth.jwks_url is None and settings.auth.jwks_file is None:
+        found["auth.jwks_url"] = f"must be set in production, or {variable('auth.jwks_file')}"
     for path in paths(Settings):
         value = _value(settings, path)
         if isinstance(value, SecretStr) and value.get_secret_value() in _DEVELOPMENT_SECRETS:

@@ -23,6 +23,9 @@ PRODUCTION = {
     "CONNECTOR__REDIS__URL": "rediss://:canary-redis@cache:6379/0",
     "CONNECTOR__STORAGE__URL": "s3://results",
     "CONNECTOR__VAULT__KEYS": f"k1:{KEY}",
+    "CONNECTOR__AUTH__JWKS_URL": "https://id.example/keys",
+    "CONNECTOR__AUTH__ISSUER": "https://id.example",
+    "CONNECTOR__AUTH__AUDIENCE": "connector",
 }
 SEED = """
 connector:
@@ -142,6 +145,10 @@ def test_misspelt_durations_are_refused(text: str) -> None:
         ("CONNECTOR__REDIS__URL", "canary"),
         ("CONNECTOR__HTTP__ADVERTISED_URL", "https://user:canary@host"),
         ("CONNECTOR__COST_PER_CALL__DV360", "-0.1"),
+        ("CONNECTOR__STREAMS__CRASH_AT", "canary"),
+        ("CONNECTOR__STREAMS__CRASH_AT", "committed:canary"),
+        ("CONNECTOR__STREAMS__CRASH_AT", "committed:"),
+        ("CONNECTOR__STREAMS__CRASH_AT", "committed:0"),
         ("CONNECTOR__VAULT__KEYS", "k1:Y2FuYXJ5"),
         ("CONNECTOR__VAULT__KEYS", f"k1:{KEY},k1:{KEY}"),
         ("CONNECTOR__VAULT__KEYS", f"k 1:{KEY}"),
@@ -162,6 +169,7 @@ def test_every_fault_is_told_in_one_go(tmp_path: Path) -> None:
         {
             "CONNECTOR__QUEUE__MAX_CONCURRENT": "0",
             "CONNECTOR__RETRY__MAX_ATEMPTS": "canary-value",
+            "CONNECTOR__STREAMS__CRASH_AT": "canary",
             "CONNECTOR__STREAMS__LEASE_S": "1",
             "CONNECTOR__KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
             "CONNECTOR__KAFKA__EVENT_FORMAT": "confluent",
@@ -176,6 +184,7 @@ def test_every_fault_is_told_in_one_go(tmp_path: Path) -> None:
         "CONNECTOR__QUEUE__BATCH_WINDOW",
         "CONNECTOR__QUEUE__MAX_CONCURRENT",
         "CONNECTOR__RETRY__MAX_ATEMPTS",
+        "CONNECTOR__STREAMS__CRASH_AT",
         "CONNECTOR__STREAMS__LEASE_S",
         "connector.queue.max_concurent",
         "other",
@@ -235,6 +244,9 @@ def test_production_starts_with_everything_in_place() -> None:
         ("CONNECTOR__REDIS__URL", "redis://cache:6379/0", "must hold a password in production"),
         ("CONNECTOR__VAULT__KEYS", "", "must be set in production"),
         ("CONNECTOR__POSTGRES__DSN", "", "must be set in production"),
+        ("CONNECTOR__AUTH__ISSUER", "", "must be set in production"),
+        ("CONNECTOR__AUTH__AUDIENCE", "", "must be set in production"),
+        ("CONNECTOR__AUTH__JWKS_URL", "", "must be set in production, or CONNECTOR__AUTH__JWKS_FILE"),
         (
             "CONNECTOR__PROVIDERS__GOOGLE__CLIENT_SECRET",
             "sandbox-secret",
@@ -296,6 +308,7 @@ def test_quotas_stay_as_declared_where_nothing_is_set() -> None:
 
 def test_the_files_numbers_go_into_their_buckets(tmp_path: Path) -> None:
     found = effective_quotas(DV360, Settings.load({}, file=written(tmp_path, SEED)))
+    assert all(quota.enforced for quota in found)
     assert limits(found) == [4, 10_000, 50, 1_500, 300]
     assert found[1].calendar_zone == "America/Los_Angeles"
     assert found[2].source == "setting rate_limit.dv360.requests_per_minute"
@@ -331,3 +344,8 @@ def test_a_limit_without_its_bucket_adds_one() -> None:
 
 def test_the_seed_is_yaml_of_the_documented_shape() -> None:
     assert set(yaml.safe_load(SEED)) == {"connector"}
+
+
+def test_a_shadow_limit_is_counted_and_not_enforced() -> None:
+    found = effective_quotas(DV360, Settings.load({"CONNECTOR__RATE_LIMIT__DV360__SHADOW": "true"}))
+    assert [quota.enforced for quota in found] == [False] * len(DV360)
