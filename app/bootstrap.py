@@ -43,6 +43,7 @@ from app.streams.fetch_shell import FetchShell
 from app.streams.follower import Follower
 from app.streams.intake_shell import IntakeShell
 from app.streams.kafka import Broker, Commands, Publisher
+from app.streams.lag import ConsumerLag
 from app.streams.ownership import Ownership
 from app.streams.pace import Pace
 from app.streams.permits import PermitDesk
@@ -147,6 +148,7 @@ class Fetching:
     desk: PermitDesk
     point: crash.CrashPoint
     on_refused: Callable[[int, str, int], Awaitable[None]]
+    metrics: Metrics
     outgoing: Outgoing | None = None
 
     async def run(self, offer: Offer) -> StepOutcome | None:
@@ -163,6 +165,7 @@ class Fetching:
             hosts=self.hosts[kind],
             limits=self.limits,
             crash=self.point,
+            observe=lambda ending: self.metrics.provider_requests_total.labels(kind, ending).inc(),
         )
         return await run_step(
             offer,
@@ -194,6 +197,7 @@ class Fetching:
         tokens = GrantTokenSource(
             stores.grants, stores.vault, {"google": endpoint}, self.clock, cache=stores.cache,
             on_refused=self.on_refused,
+            observe=lambda provider, outcome: self.metrics.token_refresh_total.labels(provider, outcome).inc(),
         )  # fmt: skip
         return Outgoing(provider_session(private), oauth, tokens)
 
@@ -257,8 +261,8 @@ def build(settings: Settings) -> Worker:
         broker=broker, group=settings.streams.group, names=names, rules=rules, publisher=publisher, now=clock.now
     )
     events = EventCodec(settings.kafka.event_format)
-    news = ConnectorNews(publisher, names, events, clock, stores.connectors.of_grant)
-    fetching = _fetching(settings, clock, connectors, stores, desk, point, news)
+    news = ConnectorNews(publisher, names, events, clock, stores.connectors.of_grant, _count_event(metrics))
+    fetching = _fetching(settings, clock, connectors, stores, desk, point, news, metrics)
     planner_shell = _planner(settings, topo, names, ownership, publisher, broker, point, metrics)
     fetches = FetchShell(
         publisher=publisher,
@@ -268,11 +272,13 @@ def build(settings: Settings) -> Worker:
         most=settings.worker.max_steps,
         heartbeat_s=settings.streams.heartbeat_s,
         crash=point,
+        metrics=metrics,
     )
+    ConsumerLag(topo.app, names, ownership.owners, metrics)
     _agents(topo, names, publisher, rules, follower, stores, planner_shell, fetches, pace, point, metrics)
     readiness = Readiness(topo.app, publisher, ownership, follower, stores.database, stores.cache)
     rest = _rest(settings, clock, metrics, names, publisher, follower, stores, readiness, rules)
-    projector = Projector(broker, names.requests, f"{settings.streams.group}-projector", stores.history)
+    projector = Projector(broker, names.requests, f"{settings.streams.group}-projector", stores.history, metrics)
     metrics.describe_build(rest.version)
     return Worker(
         settings, topo, publisher, ownership, follower, projector, planner_shell, fetches, fetching,
@@ -280,13 +286,17 @@ def build(settings: Settings) -> Worker:
     )  # fmt: skip
 
 
+def _count_event(metrics: Metrics) -> Callable[[str], None]:
+    return lambda type_: metrics.events_published_total.labels(type_).inc()
+
+
 def _fetching(
     settings: Settings, clock: Clock, connectors: Mapping[str, Connector], stores: Stores, desk: PermitDesk,
-    point: crash.CrashPoint, news: ConnectorNews,
+    point: crash.CrashPoint, news: ConnectorNews, metrics: Metrics,
 ) -> Fetching:  # fmt: skip
     results = ObjectResultStore(settings.storage.url, crash_point=point)
     hosts, limits = hosts_of(settings), limits_of(settings)
-    return Fetching(settings, clock, stores, connectors, hosts, limits, results, desk, point, news.refused)
+    return Fetching(settings, clock, stores, connectors, hosts, limits, results, desk, point, news.refused, metrics)
 
 
 def _planner(

@@ -23,6 +23,12 @@ DEVELOPMENT_VAULT_KEYS: Final = (
 )
 """The key ring where none is set, outside production: anybody can read it here, so it protects nothing."""
 
+CRASH_POINTS: Final = (
+    "consumed", "in_inbox", "merged", "transaction_sent", "committed", "permit_granted", "lease_given", "token_read",
+    "request_sent", "response_begun", "object_spooled", "object_written", "outcome_sent", "offset_committed",
+)  # fmt: skip
+"""Where a worker can be told to end, each named after what has just happened (``app.streams.crash``)."""
+
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
@@ -67,6 +73,19 @@ def parse_keys(text: str) -> tuple[tuple[str, bytes], ...]:
 
 def _key_ring(value: SecretStr) -> SecretStr:
     parse_keys(value.get_secret_value())
+    return value
+
+
+def parse_crash_at(text: str) -> tuple[str, int]:
+    """``name`` or ``name:3`` -> (crash point, passing). Raises ``ValueError`` that quotes no part of the text."""
+    name, colon, count = text.partition(":")
+    if name not in CRASH_POINTS or (colon and not re.fullmatch("[1-9][0-9]{0,8}", count)):
+        raise ValueError(f"must be name or name:passing, with a name of {', '.join(CRASH_POINTS)}")
+    return name, int(count or 1)
+
+
+def _crash_at(value: str) -> str:
+    parse_crash_at(value)
     return value
 
 
@@ -244,7 +263,7 @@ class Streams(Section):
     permit_valid_s: Seconds = 10.0
     tick_s: Seconds = 1.0
     closed_mark_s: Seconds = 3600.0
-    crash_at: str | None = None
+    crash_at: Annotated[str, AfterValidator(_crash_at)] | None = None
 
 
 class Reuse(Section):

@@ -20,6 +20,8 @@ from app.telemetry import logging as telemetry
 
 STOP_S = 20.0
 """How long running fetch steps may take to end after SIGTERM before they are handed back."""
+COMMIT_S = 5.0
+"""How long the broker may take to note how far a leaving worker has read."""
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +91,18 @@ class Companions(Service):
         await asyncio.Event().wait()
 
 
+async def _leave(worker: Worker) -> None:
+    """Ends or hands back what runs, then notes how far this worker has read while its streams still flow. Faust's own
+    commit on the way out may miss what was acknowledged since the last regular one; the next owner would run those
+    finished steps again, and load Arrow for it (38 MB resident)."""
+    await worker.fetches.stop(STOP_S)
+    try:
+        async with asyncio.timeout(COMMIT_S):
+            await worker.topology.app.consumer.commit()
+    except Exception as exc:  # noqa: BLE001 - what is not noted is read again, and every reader stands that
+        log.warning("offsets_not_committed", error=type(exc).__name__)
+
+
 def run(settings: Settings) -> None:
     """Blocks until SIGTERM or SIGINT. Exits the process with Faust's own code."""
     telemetry.configure(settings.log.level, json={"auto": None, "json": True, "text": False}[settings.log.format])
@@ -100,7 +114,7 @@ def run(settings: Settings) -> None:
     app.finalize()
     app.conf.web_enabled = False
     companions = Companions(worker)
-    app.before_leave = lambda: worker.fetches.stop(STOP_S)
+    app.before_leave = lambda: _leave(worker)
     runner = faust.Worker(
         app,
         companions,
@@ -110,4 +124,6 @@ def run(settings: Settings) -> None:
         override_logging=False,
         logging_config=None,
     )
+    # It would write a control sequence into the log, also where no terminal is.
+    runner.spinner = None
     runner.execute_from_commandline()

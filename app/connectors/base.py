@@ -69,6 +69,19 @@ class _Exchange:
     deadline: float
 
 
+@dataclass(slots=True)
+class _Trip:
+    """Whether a request left, and how it ended: ``cancelled`` until something else is known."""
+
+    on_leave: Callable[[], None]
+    left: bool = False
+    ending: str = "cancelled"
+
+    def leave(self) -> None:
+        self.left = True
+        self.on_leave()
+
+
 class _Stream:
     """``ports.HttpStream`` over one exchange."""
 
@@ -87,7 +100,8 @@ class _Stream:
 class ProviderHttp:
     """``ports.Calls`` for one step of one offer; cheap to make, over the shared session (``session.provider_session``).
 
-    ``crash`` is told the crash points ``token_read``, ``request_sent`` and ``response_begun``.
+    ``crash`` is told the crash points ``token_read``, ``request_sent`` and ``response_begun``. ``observe`` hears how
+    each request that left ended: with its HTTP status, or the code of what came instead of an answer.
     """
 
     def __init__(
@@ -101,6 +115,7 @@ class ProviderHttp:
         hosts: Hosts,
         limits: Limits | None = None,
         crash: Callable[[str], None] = lambda _point: None,
+        observe: Callable[[str], None] = lambda _ending: None,
     ) -> None:
         self.made = 0
         self.first_at: int | None = None
@@ -112,6 +127,7 @@ class ProviderHttp:
         self._hosts = hosts
         self._limits = limits or Limits()
         self._crash = crash
+        self._observe = observe
 
     async def request(
         self,
@@ -190,8 +206,9 @@ class ProviderHttp:
         raise PermitDenied("quota", RETRY_IN_S)
 
     async def _depart(self, call: _Call, token: str | None, permit: Permit) -> _Exchange:
+        trip = _Trip(self._left)
         departure = Departure(
-            permit.usable_until, self._clock.monotonic, self._left, partial(self._crash, "request_sent")
+            permit.usable_until, self._clock.monotonic, trip.leave, partial(self._crash, "request_sent")
         )
         deadline = asyncio.get_running_loop().time() + call.total_s
         mark = DEPARTURE.set(departure)
@@ -199,10 +216,12 @@ class ProviderHttp:
             async with asyncio.timeout_at(deadline):
                 response = await self._send(call, token)
         except (aiohttp.ClientError, OSError, TimeoutError, AlreadyDeparted) as error:
+            failure: ProviderError = transport_failure(error)
+            trip.ending = failure.failure.code
             if isinstance(error, AlreadyDeparted) and departure.reused:
                 raise  # closed while it was idle, which says nothing about the provider
-            failure: ProviderError = transport_failure(error)
         else:
+            trip.ending = str(response.status) if response.status < 600 else "other"
             self._crash("response_begun")
             log.debug(
                 "provider_call", extra={"method": call.method, "url": _plain(call.url), "status": response.status}
@@ -210,6 +229,8 @@ class ProviderHttp:
             return _Exchange(response, permit, deadline)
         finally:
             DEPARTURE.reset(mark)
+            if trip.left:
+                self._observe(trip.ending)
         log.info("provider_call_failed", extra={"url": _plain(call.url), "code": failure.failure.code})
         raise failure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import replace
 
 from app.domain import batching, closing, events, lifecycle, rate_limit
@@ -217,6 +216,7 @@ def ask(state: State, message: Ask) -> None:
 def serve_asks(state: State) -> None:
     """Answers asks, the best batch's first. One that must wait longer than a worker should be held is told so."""
     order = sorted(state.asks.items(), key=lambda item: _rank(state, item[1][0], item[1][1]))
+    state.asks_wait_until = None
     for ask_id, (message, asked_at) in order:
         if state.now - asked_at > state.rules.permit_valid_ms:
             del state.asks[ask_id]
@@ -250,7 +250,8 @@ def _answer(state: State, message: Ask) -> Answer | None:
     announce_full(state, batch, full)
     if full.until - state.now > state.rules.ask_hold_ms:
         return Answer(message.ask_id, message.worker, "quota", full.until)
-    heapq.heappush(state.due, (full.until, "ask", message.ask_id))
+    # One time for all, made anew in every step: a reminder for each ask in each step would pile up.
+    state.asks_wait_until = min(full.until, state.asks_wait_until or full.until)
     return None
 
 

@@ -50,8 +50,7 @@ def advance(state: State) -> None:
 def next_due(state: State) -> int | None:
     """When the planner should next be woken by a tick (ms), or None while nothing can come due."""
     times = [state.due[0][0]] if state.due else []
-    if state.blocked_until is not None:
-        times.append(state.blocked_until)
+    times += [at for at in (state.blocked_until, state.asks_wait_until) if at is not None]
     if state.requests or state.asks or state.leases:
         times.append(state.now + IDLE_MS)
     return min(times, default=None)
@@ -174,10 +173,6 @@ def _mark_due(state: State, name: str) -> None:
             state.changes.views[name] = None
 
 
-def _ask_due(state: State, name: str) -> None:
-    """Only the wake-up matters: asks are served in every step."""
-
-
 def _give_up_on_killers(state: State) -> None:
     for name in list(state.leases):
         batch = state.batches[name]
@@ -214,5 +209,4 @@ DUE: dict[str, Callable[[State, str], None]] = {
     "deadline": _deadline_due,
     "mark": _mark_due,
     "permit": dispatch.forget_permit,
-    "ask": _ask_due,
 }

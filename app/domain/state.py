@@ -209,6 +209,8 @@ class State:
     mean_ms: float = 0.0
     """Moving mean of a fetch's duration, for the estimate of the wait."""
     blocked_until: int | None = None
+    asks_wait_until: int | None = None
+    """When the first of the waiting asks may find room."""
     restored: bool = False
     """Rows were read back and no step was taken yet."""
     changes: Changes = field(default_factory=Changes)

@@ -88,13 +88,14 @@ class Grants(Protocol):
 Key = tuple[int, str]
 
 
-def _silent(_outcome: str) -> None:
+def _silent(_provider: str, _outcome: str) -> None:
     return
 
 
 class GrantTokenSource:
     """Access tokens for grants. ``endpoints`` by provider; ``on_refused(org_id, grant_id, version)`` is awaited by the
-    one process that found a grant dead; ``observe`` hears how each refresh ended: ok, refused, failed."""
+    one process that found a grant dead; ``observe`` hears the provider of each refresh and how it ended: ok, refused,
+    failed."""
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class GrantTokenSource:
         *,
         cache: TokenCache | None = None,
         on_refused: Callable[[int, str, int], Awaitable[None]] | None = None,
-        observe: Callable[[str], None] = _silent,
+        observe: Callable[[str, str], None] = _silent,
     ) -> None:
         self._grants = grants
         self._vault = vault
@@ -255,10 +256,10 @@ class GrantTokenSource:
             await self._refused(row, claim)
             return None
         except BaseException:
-            self._observe("failed")
+            self._observe(row.provider, "failed")
             await self._release(claim)
             raise
-        self._observe("ok")
+        self._observe(row.provider, "ok")
         return await self._finish(row, claim, issued)
 
     async def _finish(self, row: Grant, claim: Any, issued: Issued) -> Held | None:
@@ -289,7 +290,7 @@ class GrantTokenSource:
 
     async def _refused(self, row: Grant, claim: Any) -> None:
         """The endpoint says the grant is dead. It is, unless its credentials were replaced while the call was out."""
-        self._observe("refused")
+        self._observe(row.provider, "refused")
         try:
             dead = await self._grants.refuse(claim, "revoked")
         except ConnectionError:

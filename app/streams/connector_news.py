@@ -19,13 +19,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ConnectorNews:
-    """``of_grant`` gives the connectors of a grant as they are stored now."""
+    """``of_grant`` gives the connectors of a grant as they are stored now; ``observe`` hears the type of each event
+    that the broker has taken."""
 
     publisher: Publisher
     names: Names
     events: EventSink
     clock: Clock
     of_grant: Callable[[str], Awaitable[Sequence[ConnectorFacts]]]
+    observe: Callable[[str], None] = lambda _type: None
 
     async def refused(self, org_id: int, grant_id: str, version: int) -> None:
         """The provider refuses a grant for good: intake must refuse its connectors' commands from now on, and their
@@ -38,6 +40,8 @@ class ConnectorNews:
             for facts in await self.of_grant(grant_id):
                 records += [row(self.names, facts), self._revoked(facts, version)]
             await self.publisher.send(records)
+            for _ in range(len(records) // 2):
+                self.observe("oauth_revoked")
         except (BrokerUnavailable, OSError, TimeoutError) as exc:
             log.error("revocation_not_told", org_id=org_id, grant_id=grant_id, error=type(exc).__name__)
 

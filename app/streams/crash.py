@@ -1,7 +1,7 @@
 """Named crash points: no-ops, unless the settings arm one.
 
 ``CONNECTOR__STREAMS__CRASH_AT=name`` arms the point's first passing, ``name:3`` its third. An armed point ends the
-process as kill -9 would: no cleanup, no flush, exit code 137.
+process as kill -9 would: no cleanup, no flush, exit code 137. The names are ``app.config_sections.CRASH_POINTS``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ import os
 from collections.abc import Callable
 from typing import NoReturn
 
-POINTS = (
-    "consumed", "in_inbox", "merged", "transaction_sent", "committed", "permit_granted", "lease_given", "token_read",
-    "request_sent", "response_begun", "object_written", "outcome_sent", "offset_committed",
-)  # fmt: skip
+from app.config_sections import parse_crash_at
 
 CrashPoint = Callable[[str], None]
 
@@ -22,10 +19,7 @@ def armed(spec: str | None, die: Callable[[int], object] = os._exit) -> CrashPoi
     """The function that components call at each point. Raises ``ValueError`` for a name that does not exist."""
     if not spec:
         return lambda _name: None
-    wanted, _, count = spec.partition(":")
-    if wanted not in POINTS:
-        raise ValueError(f"there is no crash point {wanted!r}; known: {', '.join(POINTS)}")
-    left = int(count or 1)
+    wanted, left = parse_crash_at(spec)
 
     def point(name: str) -> None:
         nonlocal left

@@ -7,6 +7,7 @@ aiokafka 0.14.0; ``tests/contract/test_faust_touches.py`` fails when one of them
    acts.
 3. and 4. The streams' queues are emptied *before* the consumer seeks, and resuming the flow does not empty them again;
    the stock order drops what was read between the two.
+5. Once the broker has taken committed offsets, the crash point ``offset_committed`` is told; unarmed it does nothing.
 Then inbox partitions are set to the position that the planner's rows are durable for, and ``take`` hands out records in
 batches that are acknowledged only after their work is durable.
 """
@@ -23,6 +24,7 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as _driver
 from faust.types import TP
 
+from app.streams.crash import CrashPoint
 from app.streams.kafka import FETCH_WAIT_MS
 
 driver: Any = _driver
@@ -32,12 +34,13 @@ TakeOver = Callable[[set[int]], Awaitable[None]]
 Positions = Callable[[], Mapping[TP, int]]
 
 
-def install(app: faust.App, *, take_over: TakeOver, positions: Positions) -> None:
-    """Puts all touches on; once per process, before the app starts."""
+def install(app: faust.App, *, take_over: TakeOver, positions: Positions, crash: CrashPoint) -> None:
+    """Puts all touches on; once per process, before the app starts. ``crash`` is told ``offset_committed``."""
     _read_committed()
     _take_over_first(take_over)
     _clear_then_seek(app, positions)
     _no_livelock_log()
+    _tell_commits(crash)
 
 
 def _read_committed() -> None:
@@ -60,6 +63,18 @@ def _no_livelock_log() -> None:
         del self, now, tp
 
     driver.Consumer.verify_event_path = silent
+
+
+def _tell_commits(crash: CrashPoint) -> None:
+    commit = driver.Consumer._commit
+
+    async def told(self: Any, offsets: Mapping[TP, int]) -> bool:
+        committed = bool(await commit(self, offsets))
+        if committed:
+            crash("offset_committed")
+        return committed
+
+    driver.Consumer._commit = told
 
 
 def _take_over_first(take_over: TakeOver) -> None:

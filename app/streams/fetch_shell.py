@@ -14,6 +14,7 @@ from app.ports import BrokerUnavailable
 from app.streams import faust_touches, internal
 from app.streams.crash import CrashPoint
 from app.streams.kafka import Publisher, Record
+from app.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 RunStep = Callable[[Offer], Awaitable[StepOutcome | None]]
@@ -33,10 +34,11 @@ class FetchShell:
         most: int,
         heartbeat_s: float,
         crash: CrashPoint,
+        metrics: Metrics,
     ) -> None:
         self._publisher, self._inbox, self._worker = publisher, inbox, worker
         self._run_step, self._heartbeat_s, self._crash = run_step, heartbeat_s, crash
-        self._slots = asyncio.Semaphore(most)
+        self._slots, self._metrics = asyncio.Semaphore(most), metrics
         self._tasks: dict[str, tuple[Offer, asyncio.Task[None]]] = {}
         self.closing = False
 
@@ -56,6 +58,7 @@ class FetchShell:
             offer = internal.load(value)
         except internal.Unreadable:
             log.error("unreadable_offer")
+            self._metrics.unreadable_records_total.labels("fetches").inc()
             return
         if not isinstance(offer, Offer):
             return
@@ -72,8 +75,7 @@ class FetchShell:
             if self.closing:
                 await self._report(offer, self._handed_back(offer, 1.0))
                 return
-            async with self._slots:
-                outcome = await self._run_step(offer)
+            outcome = await self._in_slot(offer)
             if outcome is not None:
                 await self._report(offer, outcome)
         except asyncio.CancelledError:
@@ -84,6 +86,17 @@ class FetchShell:
             known = self._tasks.get(offer.batch_id)
             if known is not None and known[0] is offer:
                 del self._tasks[offer.batch_id]
+
+    async def _in_slot(self, offer: Offer) -> StepOutcome | None:
+        """Runs the step once one of this worker's slots is free."""
+        kind = offer.connector.connector_type
+        with self._metrics.runnable_fetches.labels(kind).track_inprogress():
+            await self._slots.acquire()
+        try:
+            with self._metrics.fetch_steps_running.labels(kind).track_inprogress():
+                return await self._run_step(offer)
+        finally:
+            self._slots.release()
 
     async def _report(self, offer: Offer, outcome: StepOutcome) -> None:
         """The outcome must arrive: with the broker away it is sent again for a minute, then the lease runs out."""

@@ -44,7 +44,7 @@ def load(value: bytes | None) -> Any:
     try:
         raw = orjson.loads(value or b"")
         return read(_MESSAGES[raw["k"]], raw["v"])
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise Unreadable(f"{type(exc).__name__} in an internal record") from None
 
 
@@ -80,7 +80,9 @@ def load_connector(value: bytes) -> ConnectorFacts:
 
 
 def read(cls: type, raw: Mapping[str, Any]) -> Any:
-    """Builds a dataclass from plain values, by its annotations."""
+    """Builds a dataclass from plain values, by its annotations. Raises ``TypeError`` for what is no object."""
+    if not isinstance(raw, Mapping):
+        raise TypeError(f"{cls.__name__} is an object")
     names, converters = _plan(cls)
     values = {k: v for k, v in raw.items() if k in names}
     for name, convert in converters:

@@ -16,15 +16,14 @@ from typing import Any
 import structlog
 
 from app.domain import planner
-from app.domain.lifecycle import TERMINAL
 from app.domain.messages import Accept, Answer, Members, Milestone, Tick
-from app.domain.model import INBOX_PARTITION
 from app.domain.state import Changes
 from app.ports import BrokerUnavailable, EventSink
 from app.streams import codecs, faust_touches, internal
 from app.streams.crash import CrashPoint, die
 from app.streams.kafka import Publisher, Record
 from app.streams.ownership import POSITION_KEY, Owner, Ownership
+from app.streams.planner_metrics import PlannerMetrics
 from app.streams.topics import Names
 from app.telemetry.metrics import Metrics
 
@@ -47,7 +46,7 @@ class PlannerShell:
     ) -> None:  # fmt: skip
         self._app, self._names, self._ownership = app, names, ownership
         self._publisher, self._events, self._crash, self._read_back = publisher, events, crash, read_back
-        self._metrics = metrics
+        self._metrics = PlannerMetrics(metrics, ownership.owners)
 
     async def run(self, stream: Any) -> None:
         """The agent's body."""
@@ -72,8 +71,8 @@ class PlannerShell:
                 return
             self._refuse_gap(owner, fresh)
             self._crash("consumed")
-            started = time.monotonic()
             messages = [(m, round(r.timestamp * 1000)) for r in fresh if (m := self._load(r)) is not None]
+            begun = self._metrics.begin(owner.state, messages)
             changes = planner.step(owner.state, messages)
             if any(isinstance(m, Accept) for m, _ in messages):
                 self._crash("merged")
@@ -82,7 +81,7 @@ class PlannerShell:
                 await self._commit(owner, changes, last)
                 owner.written = last
             owner.position, owner.tick_sent, owner.stepped_at = last, False, time.monotonic()
-            self._measure(owner, len(fresh), changes, time.monotonic() - started)
+            self._metrics.stepped(p, owner.state, begun, len(fresh), changes)
 
     def _refuse_gap(self, owner: Owner, records: Sequence[Any]) -> None:
         """The inbox is written without transactions, so its offsets have no holes: a hole is a lost record. The process
@@ -98,7 +97,7 @@ class PlannerShell:
             return internal.load(record.value)
         except internal.Unreadable:
             log.error("unreadable_inbox_record", partition=record.partition, offset=record.offset)
-            self._metrics.dlq_total.labels("unreadable_inbox_record").inc()
+            self._metrics.unreadable()
             return None
 
     async def _commit(self, owner: Owner, changes: Changes, position: int) -> None:
@@ -117,21 +116,7 @@ class PlannerShell:
             self._crash("permit_granted")
         if changes.offers:
             self._crash("lease_given")
-        self._metrics.planner_transaction_seconds.labels(_type_of(owner)).observe(time.monotonic() - started)
-        for event in changes.events:
-            self._metrics.events_published_total.labels(event.type).inc()
-
-    def _measure(self, owner: Owner, records: int, changes: Changes, seconds: float) -> None:
-        kind = _type_of(owner)
-        self._metrics.planner_step_seconds.labels(kind).observe(seconds)
-        self._metrics.planner_step_records.labels(kind).observe(records)
-        self._metrics.live_requests.labels(kind).set(len(owner.state.requests))
-        for answer in changes.answers:
-            self._metrics.permits_total.labels(kind, answer.denied or "granted").inc()
-        for view in changes.views.values():
-            if view is not None and view.state in TERMINAL:
-                names = (view.connector_type, view.report_type, view.state, str(view.priority_class))
-                self._metrics.fetch_requests_total.labels(*names).inc()
+        self._metrics.committed(owner.partition, time.monotonic() - started)
 
     async def _records(self, owner: Owner, changes: Changes, position: int) -> list[Record]:
         names, p = self._names, owner.partition
@@ -157,7 +142,7 @@ class PlannerShell:
             error_code=code, error_detail=detail, topic=topic, partition=partition, offset=offset, failed_at=now,
             original=headers,
         )  # fmt: skip
-        self._metrics.dlq_total.labels(code).inc()
+        self._metrics.dead(code)
         return Record(self._names.dlq, value, key, None, told)
 
     async def announce_members(self) -> None:
@@ -190,7 +175,3 @@ class PlannerShell:
         if at is None:
             return 3600.0
         return (at - owner.state.now) / 1000 - (time.monotonic() - owner.stepped_at)
-
-
-def _type_of(owner: Owner) -> str:
-    return next((t for t, p in INBOX_PARTITION.items() if p == owner.partition), "none")

@@ -3,7 +3,10 @@
 Prefix ``connector_``, base units in the name (``_seconds``, ``_bytes``), counters end in ``_total``. Labels are
 closed lists only (connector type, report type, outcome, priority, reason slugs): never an organisation, a request or
 a connector, whose number nobody bounds. ``Metrics`` has its own registry, so that tests and several workers in one
-process do not collide.
+process do not collide. docs/reference/metrics.md tells what each is good for.
+
+Gauges of what a worker holds (a queue, an inbox) are set when somebody scrapes, from the state itself: they cost
+nothing between scrapes and never show what has moved to another worker.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "fetch_requests_total",
         Counter,
-        "Requests that reached a terminal state.",
+        "Requests that reached a terminal state, by the priority they asked for.",
         ("connector_type", "report_type", "outcome", "priority"),
     ),
     Definition(
@@ -54,33 +57,45 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition("queue_depth", Gauge, "Requests that are queued now.", ("connector_type", "priority")),
     Definition(
-        "queue_wait_seconds", Histogram, "From acceptance to dispatch.", ("connector_type", "priority"), WAIT_BUCKETS
+        "queue_wait_seconds",
+        Histogram,
+        "From a request's acceptance to its first dispatch.",
+        ("connector_type", "priority"),
+        WAIT_BUCKETS,
     ),
     Definition("live_requests", Gauge, "Requests that are queued or running now.", TYPE),
-    Definition("runnable_fetches", Gauge, "Batches with quota that only lack a free worker.", TYPE),
-    Definition("merged_requests_total", Counter, "Requests that joined a batch made by another request.", TYPE),
-    Definition("reused_days_total", Counter, "Days served from files already there.", TYPE),
+    Definition("runnable_fetches", Gauge, "Steps offered to this worker that wait for one of its slots.", TYPE),
+    Definition(
+        "merged_requests_total", Counter, "Requests completed by a fetch that served other requests as well.", TYPE
+    ),
+    Definition(
+        "reused_days_total", Counter, "Days of completed requests that were read before the request's dispatch.", TYPE
+    ),
     Definition(
         "provider_requests_total",
         Counter,
-        "HTTP calls that left for a provider, by its status.",
+        "HTTP calls that left for a provider, by its status or by what came instead of one.",
         ("connector_type", "status"),
     ),
     Definition("permits_total", Counter, "Answers to permit asks.", ("connector_type", "answer")),
     Definition(
         "rate_limit_remaining_ratio",
         Gauge,
-        "Unspent share of the fullest bucket of a quota.",
+        "Unspent share of a quota's fullest bucket; 0 while a throttle keeps one closed.",
         ("connector_type", "quota"),
     ),
     Definition(
-        "rate_limit_hits_total", Counter, "Closures of a bucket, by who closed it.", ("connector_type", "source")
+        "rate_limit_hits_total",
+        Counter,
+        "Times that demand met a full bucket (local) or a throttle closed one (provider).",
+        ("connector_type", "source"),
     ),
-    Definition("circuit_state", Gauge, "Accounts whose circuit is in this state.", ("connector_type", "state")),
-    Definition("token_refresh_total", Counter, "Refreshes of access tokens.", ("provider", "outcome")),
+    Definition(
+        "token_refresh_total", Counter, "Refreshes of access tokens, by how they ended.", ("provider", "outcome")
+    ),
     Definition("events_published_total", Counter, "Events committed to connector.events.", ("type",)),
-    Definition("result_bytes_total", Counter, "Bytes of result files written.", TYPE),
-    Definition("fetch_steps_running", Gauge, "Fetch steps that this worker runs now.", TYPE),
+    Definition("result_bytes_total", Counter, "Bytes of result files that entered a data set.", TYPE),
+    Definition("fetch_steps_running", Gauge, "Steps that this worker runs now.", TYPE),
     Definition("planner_step_seconds", Histogram, "Deciding one planner step.", TYPE, STEP_BUCKETS),
     Definition(
         "planner_step_records",
@@ -93,8 +108,15 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "table_recovery_seconds", Histogram, "From assignment of a partition to ready.", ("table",), RECOVERY_BUCKETS
     ),
-    Definition("consumer_lag", Gauge, "Records not yet taken.", ("topic", "partition")),
-    Definition("projection_lag", Gauge, "Request views not yet in PostgreSQL."),
+    Definition(
+        "consumer_lag", Gauge, "Records of this worker's partitions that wait to be handled.", ("topic", "partition")
+    ),
+    Definition(
+        "projection_lag", Gauge, "Records of this worker's partitions of the views that PostgreSQL has not yet."
+    ),
+    Definition(
+        "unreadable_records_total", Counter, "Internal records that could not be read and were passed over.", ("topic",)
+    ),
     Definition("http_requests_total", Counter, "Answers of REST, by route pattern.", ("route", "status")),
     Definition("http_request_seconds", Histogram, "Time to answer a REST request.", ("route",), HTTP_BUCKETS),
     Definition("build_info", Gauge, "Always 1; the labels say what runs.", ("version", "python")),
@@ -106,6 +128,7 @@ class Metrics:
     """The metrics as attributes, in their own registry. Build one per process and hand it on."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    _refreshers: list[Callable[[], None]] = field(default_factory=list)
     commands_total: Counter = field(init=False)
     commands_refused_total: Counter = field(init=False)
     dlq_total: Counter = field(init=False)
@@ -121,7 +144,6 @@ class Metrics:
     permits_total: Counter = field(init=False)
     rate_limit_remaining_ratio: Gauge = field(init=False)
     rate_limit_hits_total: Counter = field(init=False)
-    circuit_state: Gauge = field(init=False)
     token_refresh_total: Counter = field(init=False)
     events_published_total: Counter = field(init=False)
     result_bytes_total: Counter = field(init=False)
@@ -132,6 +154,7 @@ class Metrics:
     table_recovery_seconds: Histogram = field(init=False)
     consumer_lag: Gauge = field(init=False)
     projection_lag: Gauge = field(init=False)
+    unreadable_records_total: Counter = field(init=False)
     http_requests_total: Counter = field(init=False)
     http_request_seconds: Histogram = field(init=False)
     build_info: Gauge = field(init=False)
@@ -144,8 +167,14 @@ class Metrics:
         """Sets ``build_info`` to what runs."""
         self.build_info.labels(version=version, python=platform.python_version()).set(1)
 
+    def before_exposition(self, refresh: Callable[[], None]) -> None:
+        """Calls ``refresh`` in the event loop before each exposition: it sets gauges from what they tell of."""
+        self._refreshers.append(refresh)
+
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All metrics as text for a scraper's ``Accept`` header, and the content type."""
+        for refresh in self._refreshers:
+            refresh()
         encode: Callable[[CollectorRegistry], bytes]
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type

@@ -76,6 +76,8 @@ class PlannerWorld:
     views: dict[str, str] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     granted: int = 0
+    unpaid: int = 0
+    """Calls of fetches whose last member had gone before they ended: nobody is left to pay for them."""
     steps: int = 0
     dead: int = 0
     state: State = field(init=False)
@@ -160,8 +162,10 @@ class PlannerWorld:
 
     def _step(self, messages: list[Any]) -> None:
         self.inbox.append([(m, self.now) for m in messages])
+        left = {b.batch_id: b.calls for b in self.state.batches.values() if not b.members}
         changes = planner.step(self.state, self.inbox[-1])
         self.steps += 1
+        self.unpaid += sum(calls for name, calls in left.items() if name not in self.state.batches)
         self.rows.write(changes)
         self._check(changes)
         self.events += changes.events

@@ -89,6 +89,44 @@ async def test_a_permit_that_ages_while_the_connection_is_made_is_not_used() -> 
         assert len(seen) == 1
 
 
+async def test_each_request_that_left_tells_how_it_ended() -> None:
+    heard: list[str] = []
+    async with calling(answers(401, 503, 999), observe=heard.append) as setting:
+        setting.permits.stale = 1
+        assert (await get(setting)).status == 503
+        await get(setting)
+        setting.permits.denied = PermitDenied("stale")
+        with pytest.raises(PermitDenied):
+            await get(setting)
+        assert heard == ["401", "503", "other"], "nothing of what could not leave"
+        assert len(heard) == setting.calls.made
+
+
+async def test_a_request_without_an_answer_tells_what_came_instead() -> None:
+    heard: list[str] = []
+    async with calling(reset, observe=heard.append) as setting:
+        with pytest.raises(ProviderError):
+            await get(setting)
+        assert heard == ["connection_reset"]
+
+    arrived = asyncio.Event()
+
+    async def silent(_request: web.Request) -> web.Response:
+        arrived.set()
+        await asyncio.sleep(60)
+        return web.Response()
+
+    heard.clear()
+    async with calling(silent, observe=heard.append) as setting:
+        call = asyncio.create_task(get(setting))
+        async with asyncio.timeout(5):
+            await arrived.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert heard == ["cancelled"]
+
+
 async def test_denied_permit_reaches_nobody() -> None:
     seen: list[web.Request] = []
     async with calling(answers(200, seen=seen)) as setting:

@@ -34,7 +34,27 @@ def test_the_consumer_still_has_what_is_replaced() -> None:
     consumer: Any = driver.Consumer
     assert inspect.iscoroutinefunction(consumer.perform_seek)
     assert callable(consumer.verify_event_path)
+    assert inspect.iscoroutinefunction(consumer._commit)
+    assert "_commit" in consumer._commit_offsets.__code__.co_names
     assert "AIOKafkaConsumer" in dir(driver.aiokafka)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("committed", "told"), [(True, ["offset_committed"]), (False, [])])
+async def test_the_crash_point_is_told_of_offsets_that_the_broker_took(
+    monkeypatch: pytest.MonkeyPatch, committed: bool, told: list[str]
+) -> None:
+    seen: list[str] = []
+
+    async def commit(self: Any, offsets: dict[Any, int]) -> bool:
+        del self, offsets
+        assert seen == []
+        return committed
+
+    monkeypatch.setattr(driver.Consumer, "_commit", commit)
+    faust_touches._tell_commits(seen.append)
+    consumer: Any = driver.Consumer
+    assert await consumer._commit(None, {}) is committed
+    assert seen == told
 
 
 class _Stream:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.local import Stack
-from tests.e2e import scenarios
+from tests.e2e import points, scenarios
 from tests.e2e.scenarios import Place, Result
 from tests.e2e.world import loud, quiet
 
@@ -39,6 +39,7 @@ def runs(given: argparse.Namespace) -> Iterator[tuple[str, Run]]:
     yield "adoption", scenarios.adoption
     yield "sharing", scenarios.sharing
     yield "plain-client", scenarios.plain_client
+    yield "points", lambda place: points.points(place, points.deaths(given.deaths))
 
 
 async def run_all(given: argparse.Namespace, stack: Stack, folder: Path) -> int:
@@ -76,7 +77,8 @@ def main() -> int:
     parser.add_argument("--starts", type=int, default=20, help="starts over a backlog")
     parser.add_argument("--backlog", type=int, default=100_000, help="commands in the backlog")
     parser.add_argument("--commands", type=int, default=20_000, help="commands of the storm")
-    parser.add_argument("--only", choices=["backlog", "storm", "adoption", "sharing", "plain-client"])
+    parser.add_argument("--deaths", type=int, default=5, help="deaths at each crash point")
+    parser.add_argument("--only", choices=["backlog", "storm", "adoption", "sharing", "plain-client", "points"])
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--folder", type=Path, help="for data and logs; a temporary one if not given")
     parser.add_argument("--verbose", action="store_true", help="progress within each run")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import Stack
-from tests.e2e import scenarios
+from tests.e2e import points, scenarios
 from tests.e2e.scenarios import Place, Result
 
 pytestmark = pytest.mark.timeout(300)
@@ -39,6 +39,13 @@ async def test_a_running_report_is_adopted_after_a_kill(place: Place) -> None:
 
 async def test_two_workers_share_the_steps_and_either_may_die(place: Place) -> None:
     accept(await scenarios.sharing(place, commands=24, over_s=6.0))
+
+
+async def test_deaths_at_crash_points_lose_nothing_and_cost_a_call_at_most(place: Place) -> None:
+    """One point at each seam, since a death takes 17 s: into the inbox, the planner's transaction, the provider's call,
+    into the result store, the commit of offsets. ``make spine-test`` has them all."""
+    seams = ["in_inbox", "transaction_sent", "request_sent", "object_written", "offset_committed"]
+    accept(await points.points(place, points.deaths(1, seams)))
 
 
 async def test_plain_json_is_served_and_broken_records_are_put_aside(place: Place) -> None:

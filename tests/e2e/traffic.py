@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -102,6 +102,26 @@ def _range(era: int, mix: Mix, rng: random.Random) -> tuple[date, date]:
     length = rng.randint(1, mix.longest_days)
     start = first + timedelta(days=rng.randint(0, mix.span_days - length))
     return start, start + timedelta(days=length - 1)
+
+
+def nested(
+    accounts: Sequence[Account], number: int, rng: random.Random, *, each: int = 5, span_days: int = 8
+) -> list[dict[str, Any]]:
+    """``each`` commands per account and report type, in days that are ``number``'s own: first the one that asks for
+    everything, then such as lie within it. Whatever is killed meanwhile, one report for each of the pairs is enough."""
+    if (number + 1) * span_days > _OLDEST_DAYS - _YOUNGEST_DAYS:
+        raise ValueError("so many numbers do not fit into what the provider keeps")
+    first = today() - timedelta(days=_OLDEST_DAYS - number * span_days)
+    bodies = []
+    for at in range(each):
+        for account, report_type in product(accounts, REPORT_TYPES):
+            length = span_days if at == 0 else rng.randint(1, span_days)
+            start = first + timedelta(days=rng.randint(0, span_days - length))
+            more = {"fields": ["clicks", "media_cost"]} if at == 0 or rng.random() < 0.2 else {}
+            end = start + timedelta(days=length - 1)
+            priority = rng.choice(_PRIORITIES)
+            bodies.append(fetch(account, start, end, report_type=report_type, priority=priority, **more))
+    return bodies
 
 
 def own_days(account: Account, number: int, **more: Any) -> dict[str, Any]:

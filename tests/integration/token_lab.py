@@ -81,7 +81,8 @@ class Lab:
 
         made = GrantTokenSource(
             PostgresGrantStore(self.database(dsn)), self.vault, {"google": self.endpoint(timeout_s)}, self.clock,
-            cache=cache or self.cache(), on_refused=on_refused, observe=self.outcomes.append,
+            cache=cache or self.cache(), on_refused=on_refused,
+            observe=lambda _provider, outcome: self.outcomes.append(outcome),
         )  # fmt: skip
         self.closers.append(made.close)
         return made

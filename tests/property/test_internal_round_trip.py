@@ -103,8 +103,21 @@ def test_an_older_or_newer_writers_record_is_read() -> None:
         b'{"k":"Nobody","v":{}}',
         b'{"k":"Ask","v":{}}',
         b'{"k":"Ask"}',
+        b'{"k":"Ask","v":1}',
+        b'{"k":"Ask","v":[]}',
+        b'{"k":"Ask","v":null}',
+        b'{"k":["Ask"],"v":{}}',
+        b'{"k":"Accept","v":{"connector":1}}',
+        b'{"k":"StepOutcome","v":{"file":[1]}}',
     ],
 )
 def test_what_cannot_be_read_is_unreadable_and_nothing_else(value: bytes | None) -> None:
     with pytest.raises(internal.Unreadable):
         internal.load(value)
+
+
+@pytest.mark.parametrize("value", [b"1", b"[]", b'"x"'])
+def test_a_row_that_is_no_object_is_a_type_error(value: bytes) -> None:
+    for read in (internal.load_view, internal.load_connector, internal.state_of):
+        with pytest.raises(TypeError):
+            read(value)

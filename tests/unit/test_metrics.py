@@ -6,7 +6,9 @@ import dataclasses
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +21,13 @@ from app.telemetry.metrics import DEFINITIONS, PREFIX, Metrics
 
 ALLOWED = {
     *("connector_type", "report_type", "outcome", "priority", "code", "kind", "status", "answer", "quota", "source"),
-    *("state", "provider", "type", "table", "topic", "partition", "route", "version", "python"),
+    *("provider", "type", "table", "topic", "partition", "route", "version", "python"),
 }
 
 
 def test_every_metric_is_named_once() -> None:
     names = [d.name for d in DEFINITIONS]
-    attributes = [f.name for f in dataclasses.fields(Metrics) if f.name != "registry"]
+    attributes = [f.name for f in dataclasses.fields(Metrics) if f.type in ("Counter", "Gauge", "Histogram")]
     assert sorted(names) == sorted(attributes)
     assert len(set(names)) == len(names)
 
@@ -36,6 +38,31 @@ def test_names_labels_and_meanings_follow_the_rules(definition: Any) -> None:
     assert set(definition.labels) <= ALLOWED
     assert definition.name.endswith("_total") == (definition.kind is Counter)
     assert bool(definition.buckets) == (definition.kind is Histogram)
+
+
+def test_the_reference_tells_every_metric_with_its_labels_and_meaning() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in page.splitlines() if line.startswith("| `")]
+    told = {row[0].strip("`"): tuple(row[1:]) for row in rows}
+    assert len(told) == len(rows), "a metric is told twice"
+    assert told == {
+        PREFIX + d.name: (d.kind.__name__.lower(), ", ".join(f"`{label}`" for label in d.labels), d.meaning)
+        for d in DEFINITIONS
+    }
+
+
+def test_alerts_of_the_reference_name_metrics_that_exist() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"connector_[a-z_]+", page.replace("connector_type", "")))
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in named} == {PREFIX + d.name for d in DEFINITIONS}
+
+
+def test_gauges_of_state_are_set_before_a_scraper_sees_them() -> None:
+    metrics, depth = Metrics(), [3, 4]
+    metrics.before_exposition(lambda: metrics.live_requests.labels("DV360").set(depth.pop(0)))
+    for expected in (b" 3.0", b" 4.0"):
+        body, _ = metrics.exposition("")
+        assert PREFIX.encode() + b'live_requests{connector_type="DV360"}' + expected in body
 
 
 def test_two_workers_in_one_process_do_not_collide() -> None:
