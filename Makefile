@@ -47,7 +47,7 @@ check: setup ## lint, format, types, imports, fast tests, sizes; needs no server
 	@$(BIN)/python -m pytest $(FAST) -q $(ARGS)
 	@$(BIN)/python tests/bench/sizes.py
 
-spine-test: setup ## twenty starts over a backlog, freezes and kills, counted by the checker (long)
+spine-test: setup ## kills, freezes, deaths at crash points, servers away, twenty starts over a backlog (long)
 	@$(BIN)/python -m tests.e2e.spine $(ARGS)
 
 figure: setup ## measure one figure: make figure F=F13

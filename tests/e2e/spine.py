@@ -17,19 +17,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.local import Stack
-from tests.e2e import points, scenarios
+from tests.e2e import points, scenarios, servers
 from tests.e2e.scenarios import Place, Result
 from tests.e2e.world import loud, quiet
 
 Run = Callable[[Place], Awaitable[Result]]
 STORM_S_PER_COMMAND = 0.018
 KILLS, PAUSES = 10, 5
+NAMES = ("storm", "adoption", "sharing", "plain-client", "servers", "points", "backlog")
 
 
-def runs(given: argparse.Namespace) -> Iterator[tuple[str, Run]]:
-    """(name, run), in order."""
-    for _ in range(given.starts):
-        yield "backlog", lambda place: scenarios.backlog(place, commands=given.backlog)
+def runs(given: argparse.Namespace, stack: Stack) -> Iterator[tuple[str, Run]]:
+    """(name, run), in order: the many starts come last, so that what is quick is known soon."""
     yield (
         "storm",
         lambda place: scenarios.storm(
@@ -39,13 +38,16 @@ def runs(given: argparse.Namespace) -> Iterator[tuple[str, Run]]:
     yield "adoption", scenarios.adoption
     yield "sharing", scenarios.sharing
     yield "plain-client", scenarios.plain_client
+    yield "servers", lambda place: servers.run(stack, place)
     yield "points", lambda place: points.points(place, points.deaths(given.deaths))
+    for _ in range(given.starts):
+        yield "backlog", lambda place: scenarios.backlog(place, commands=given.backlog)
 
 
 async def run_all(given: argparse.Namespace, stack: Stack, folder: Path) -> int:
     """Runs what was asked for; how many failed."""
     results: list[Result] = []
-    wanted = [(name, run) for name, run in runs(given) if given.only in (None, name)]
+    wanted = [(name, run) for name, run in runs(given, stack) if given.only in (None, name)]
     base = Place(stack.env(), folder, given.seed, loud if given.verbose else quiet)
     for number, (name, run) in enumerate(wanted):
         loud(f"{name} {number + 1}/{len(wanted)} ...")
@@ -77,8 +79,8 @@ def main() -> int:
     parser.add_argument("--starts", type=int, default=20, help="starts over a backlog")
     parser.add_argument("--backlog", type=int, default=100_000, help="commands in the backlog")
     parser.add_argument("--commands", type=int, default=20_000, help="commands of the storm")
-    parser.add_argument("--deaths", type=int, default=5, help="deaths at each crash point")
-    parser.add_argument("--only", choices=["backlog", "storm", "adoption", "sharing", "plain-client", "points"])
+    parser.add_argument("--deaths", type=int, default=1, help="deaths at each crash point")
+    parser.add_argument("--only", choices=NAMES)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--folder", type=Path, help="for data and logs; a temporary one if not given")
     parser.add_argument("--verbose", action="store_true", help="progress within each run")

@@ -41,18 +41,18 @@ def calls(module: ast.Module) -> Iterator[ast.Call]:
     return (node for node in ast.walk(module) if isinstance(node, ast.Call))
 
 
+def takes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return bool(NAMES & {arg.arg for arg in function.args.kwonlyargs})
+
+
 def takers(module: ast.Module) -> Iterator[str]:
     """Classes and functions that take a crash point by keyword, under one of the names."""
     for node in ast.walk(module):
-        made = (
-            {f: node.name for f in node.body if isinstance(f, ast.FunctionDef)}
-            if isinstance(node, ast.ClassDef)
-            else {}
-        )
-        found = [(f, name) for f, name in made.items() if f.name == "__init__"]
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found = [(node, node.name)]  # type: ignore[list-item]
-        yield from (name for f, name in found if NAMES & {arg.arg for arg in f.args.kwonlyargs})
+        if isinstance(node, ast.ClassDef):
+            made = (part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__")
+            yield from (node.name for part in made if takes(part))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name != "__init__" and takes(node):
+            yield node.name
 
 
 def test_every_point_is_passed_somewhere_and_every_name_passed_is_a_point() -> None:
@@ -63,7 +63,7 @@ def test_every_point_is_passed_somewhere_and_every_name_passed_is_a_point() -> N
 
 def test_whatever_takes_a_crash_point_is_given_it() -> None:
     """The default does nothing, so a component that is not given it would only look armed."""
-    taking = {name for module in modules() for name in takers(module)} - {"__init__"}
+    taking = {name for module in modules() for name in takers(module)}
     wiring = ast.parse(ROOT.joinpath("app", "bootstrap.py").read_text(encoding="utf-8"))
     made = [call for call in calls(wiring) if named(call.func) in taking]
     assert {named(call.func) for call in made} == taking
