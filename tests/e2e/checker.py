@@ -39,6 +39,11 @@ async def check(bootstrap: str, prefix: str, sandbox: str, *, refusals: int | No
     return await asyncio.to_thread(judge, evidence, truth, refusals=refusals)
 
 
+def run(bootstrap: str, prefix: str, sandbox: str, refusals: int | None) -> Report:
+    """``check`` for a process of its own."""
+    return asyncio.run(check(bootstrap, prefix, sandbox, refusals=refusals))
+
+
 def main() -> int:
     """Prints the summary; exit code 0 when there is no problem."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.checker", description=__doc__.splitlines()[0])
@@ -47,7 +52,7 @@ def main() -> int:
     parser.add_argument("--sandbox", required=True, help="origin of the sandbox's APIs")
     parser.add_argument("--refusals", type=int, help="how many commands must be in the DLQ")
     given = parser.parse_args()
-    report = asyncio.run(check(given.bootstrap, given.prefix, given.sandbox, refusals=given.refusals))
+    report = run(given.bootstrap, given.prefix, given.sandbox, given.refusals)
     sys.stdout.write(report.summary() + "\n")
     return 0 if report.ok else 1
 

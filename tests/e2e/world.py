@@ -14,9 +14,11 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -194,10 +196,12 @@ class World:
         self.accounts += await connecting.add(self.env, len(self.accounts), count, users, orgs)
 
     async def check(self, *, refusals: int | None = 0) -> Report:
-        """The outside checker over this world, in a process's own time: nothing else is asked."""
+        """The outside checker over this world, in a process of its own: it computes for long at a time."""
         from tests.e2e import checker
 
-        return await checker.check(self.bootstrap, self.prefix, self.sandbox_url, refusals=refusals)
+        loop, asked = asyncio.get_running_loop(), (self.bootstrap, self.prefix, self.sandbox_url, refusals)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return await loop.run_in_executor(pool, checker.run, *asked)
 
 
 def _run(processes: Processes, program: Program) -> None:
