@@ -14,7 +14,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from app.domain.commands import Command
+    from _typeshed import DataclassInstance
 
 NAMESPACE = uuid.UUID("37b22694-c4bb-4a5f-8bb6-aa29623407a0")
 """The product's namespace of UUIDv5. It never changes: every computed id would."""
@@ -80,7 +80,7 @@ def uuid7_millis(text: str) -> int | None:
     return int(digits[:12], 16)
 
 
-def body_hash(command: Command) -> str:
+def body_hash(command: DataclassInstance) -> str:
     """32 hex digits over all that a command asks, its request_id apart: the same in every wire format."""
     parts = {f.name: getattr(command, f.name) for f in fields(command) if f.name != "request_id"}
     text = json.dumps([type(command).__name__, parts], sort_keys=True, separators=(",", ":"))
