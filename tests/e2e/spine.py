@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import tempfile
@@ -94,6 +95,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="for data and logs; a temporary one if not given")
     parser.add_argument("--verbose", action="store_true", help="progress within each run")
     given = parser.parse_args()
+    # The clients of this process say at length that a broker which was just killed is not there.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="connector-spine-"))
     with Stack.start(folder / "stack") as stack:
         sys.stdout.write(f"broker: {stack.broker_name}; seed {given.seed}; logs in {folder}\n")
