@@ -13,7 +13,7 @@ from dataclasses import replace
 from app.domain import coverage, identity
 from app.domain.coverage import Run
 from app.domain.messages import Accept
-from app.domain.model import Days
+from app.domain.model import ConnectorFacts, Days
 from app.domain.state import Batch, Request, State
 
 
@@ -24,14 +24,14 @@ def extras_of(state: State, accept: Accept) -> tuple[str, ...]:
     return tuple(sorted(f for f in set(accept.fields) if f not in standard))
 
 
-def _lasting_extras(state: State, accept: Accept, days: Days) -> tuple[str, ...]:
-    """What is asked for, and what is held for these days already: a narrower file would leave a warehouse with old
-    figures in the columns it lacks, and the next request for them would fetch all again. Columns that do not add up
-    are left alone."""
-    report = state.rules.catalogue[accept.connector.connector_type][accept.report_type]
-    known = coverage.held_columns(state.data_set(_data_set(accept)), days) - set(report.standard_names)
-    kept = {name for name in known if (field := report.field(name)) is not None and field.additive}
-    return tuple(sorted(kept.union(extras_of(state, accept))))
+def _held_extras(state: State, connector: ConnectorFacts, report_type: str, days: Days) -> set[str]:
+    """Columns beyond the standard ones that are held for these days already, and belong into what is read of them: a
+    narrower file would leave a warehouse with old figures in the columns it lacks, and the next request for them would
+    fetch all again. Columns that do not add up are left alone."""
+    report = state.rules.catalogue[connector.connector_type][report_type]
+    data = state.data_set(f"{connector.connector_id}|{report_type}")
+    known = coverage.held_columns(data, days) - set(report.standard_names)
+    return {name for name in known if (field := report.field(name)) is not None and field.additive}
 
 
 def held(state: State, request: Request, *, now: int) -> list[Run]:
@@ -72,11 +72,18 @@ def _attach(state: State, request: Request, missing: list[Days]) -> tuple[list[D
     for batch in list(state.running(_data_set(request.accept))):
         wanted = any(gap.overlaps(batch.days) for gap in missing)
         room = len(batch.members) < state.rules.max_members and not batch.alone
-        if wanted and room and extras <= set(batch.extras):
+        if wanted and room and extras <= set(batch.extras) and not _too_old(state, batch, request.accept):
             state.put_batch(_with_member(batch, request))
             parts.append(batch.batch_id)
             missing = [g for gap in missing for g in coverage.gaps(gap, [batch.days])]
     return missing, parts
+
+
+def _too_old(state: State, batch: Batch, accept: Accept) -> bool:
+    """The running fetch has read its figures already, longer ago than the command allows."""
+    if accept.max_age_s is None or batch.read_at is None:
+        return False
+    return state.now - batch.read_at > max(accept.max_age_s * 1000, state.rules.freshness.floor_ms)
 
 
 def _join(state: State, request: Request, gap: Days) -> str:
@@ -103,6 +110,7 @@ def _join(state: State, request: Request, gap: Days) -> str:
 def _new_batch(state: State, request: Request, gap: Days) -> Batch:
     accept = request.accept
     number = len(request.batches) + len(state.open_batches.get(_data_set(accept), {}))
+    asked = extras_of(state, accept)
     name = identity.uuid5("batch", accept.request_id, gap.start, gap.end, request.revision, number)
     return Batch(
         batch_id=f"bat_{name.hex}",
@@ -111,11 +119,11 @@ def _new_batch(state: State, request: Request, gap: Days) -> Batch:
         window=accept.accepted_at // state.rules.window_ms,
         start=gap.start,
         end=gap.end,
-        extras=_lasting_extras(state, accept, gap),
+        extras=tuple(sorted(_held_extras(state, accept.connector, accept.report_type, gap).union(asked))),
         priority_class=accept.priority_class,
         accepted_at=accept.accepted_at,
         members=(accept.request_id,),
-        seen_version=state.data_set(_data_set(accept)).held_version,
+        seen_results=state.data_set(_data_set(accept)).results,
         traceparent=accept.traceparent,
     )
 
@@ -146,8 +154,14 @@ def _merge(keep: Batch, merged: Iterable[Batch], days: Days) -> Batch:
         priority_class=min(b.priority_class for b in rows),
         accepted_at=min(b.accepted_at for b in rows),
         members=tuple(dict.fromkeys(m for b in [keep, *rows] for m in b.members)),
-        not_before=0 if any(not b.not_before for b in rows) else min(b.not_before for b in rows),
+        not_before=_not_before(rows),
     )
+
+
+def _not_before(rows: Sequence[Batch]) -> int:
+    """A retry's delay holds for whoever joins it: it is the provider's. Other delays end with one who need not wait."""
+    retries = [b.not_before for b in rows if b.attempts]
+    return max(retries) if retries else min(b.not_before for b in rows)
 
 
 def _with_member(batch: Batch, request: Request) -> Batch:
@@ -185,11 +199,15 @@ def shrink(state: State, batch: Batch) -> tuple[Batch, list[Request]]:
             done.append(request)
     gone = {r.accept.request_id for r in done}
     rest = tuple(m for m in batch.members if m not in gone and m in state.requests)
-    version = state.data_set(batch.data_set).held_version
+    seen = state.data_set(batch.data_set).results
     if not need:
-        return replace(batch, members=rest, seen_version=version), done
-    start, end = min(d.start for d in need), max(d.end for d in need)
-    return replace(batch, start=start, end=end, members=rest, seen_version=version), done
+        return replace(batch, members=rest, seen_results=seen), done
+    days = Days(min(d.start for d in need), max(d.end for d in need))
+    extras = set(batch.extras)
+    if not batch.alone:
+        extras |= _held_extras(state, batch.connector, batch.report_type, days)
+    row = replace(batch, start=days.start, end=days.end, extras=tuple(sorted(extras)), members=rest, seen_results=seen)
+    return row, done
 
 
 def split(state: State, batch: Batch) -> list[Batch]:

@@ -256,10 +256,11 @@ def money(micros: int) -> str:
 
 
 def share(total_micros: int, members: Iterable[str]) -> dict[str, int]:
-    """Splits a cost over members so that the parts sum exactly."""
+    """Splits a cost over members so that the parts sum exactly, in the four decimals that are told as well."""
     names = list(members)
-    base, rest = divmod(total_micros, max(1, len(names)))
-    return {name: base + (1 if i < rest else 0) for i, name in enumerate(names)}
+    told, small = divmod(total_micros, 100)
+    base, rest = divmod(told, max(1, len(names)))
+    return {name: (base + (i < rest)) * 100 + (small if i == 0 else 0) for i, name in enumerate(names)}
 
 
 def charge_members(state: State, batch: Batch, *, attempts: int) -> None:

@@ -36,16 +36,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """One data set: its coverage and the last version drawn."""
+    """One data set: its coverage and the last version drawn. ``results`` counts what was taken in: versions may come
+    in another order than they were drawn in, so none of them tells whether something is new."""
 
     key: str
     runs: tuple[Run, ...] = ()
     last_version: int = 0
-
-    @property
-    def held_version(self) -> int:
-        """The newest version held; ``last_version`` may be drawn for a reading that is still under way."""
-        return max((run.version for run in self.runs), default=0)
+    results: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +138,13 @@ def add(data: DataSet, file: StoredFile, *, version: int, read_at: int, columns:
             kept += [part for g in gaps(run.days, [new]) if (part := cut(run, g)) is not None]
     added = [part for f in fresh if (part := cut(new, f)) is not None]
     runs = tuple(sorted([*kept, *added], key=lambda r: r.start))
-    return replace(data, runs=runs, last_version=max(data.last_version, version))
+    return replace(data, runs=runs, last_version=max(data.last_version, version), results=data.results + 1)
+
+
+def forget(data: DataSet, before: int) -> DataSet:
+    """Without the days before one: no command can ask for them any more, and a row must not grow for ever."""
+    kept = tuple(run for run in data.runs if run.end >= before)
+    return data if len(kept) == len(data.runs) else replace(data, runs=kept)
 
 
 def held_columns(data: DataSet, days: Days) -> set[str]:

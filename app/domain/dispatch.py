@@ -24,6 +24,8 @@ def dispatch(state: State) -> None:
         if free <= 0:
             return
         batch = state.batches[batch_id]
+        if batch.data_set in state.moved:
+            continue  # not looked at again yet: it may need nothing
         scope = (batch.connector.account_id, batch.connector.subject)
         if batch.not_before > state.now:
             wait(state, batch, "backing_off", batch.not_before)
@@ -47,7 +49,7 @@ def _look_again(state: State) -> None:
             batch = state.batches.get(batch_id)
             if batch is None or batch.state != "queued" or batch.remote is not None:
                 continue
-            if batch.seen_version == state.data_set(data_set).held_version:
+            if batch.seen_results == state.data_set(data_set).results:
                 continue
             if budget <= 0:
                 state.blocked_until = state.now
@@ -185,8 +187,10 @@ def expire_leases(state: State) -> None:
 def lose(state: State, batch: Batch) -> None:
     """Ends a lease without an outcome: the same step is offered again at once, ahead of new work, if anybody still
     wants it."""
+    held = state.leases.get(batch.batch_id)
+    heard = held is not None and held.worker is not None
     if batch.members:
-        lease(state, replace(batch, losses=batch.losses + 1))
+        lease(state, replace(batch, losses=batch.losses + heard, unheard=batch.unheard + (not heard)))
     else:
         state.drop_batch(batch.batch_id)
 

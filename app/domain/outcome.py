@@ -14,6 +14,10 @@ from app.domain.state import Batch, Closure, Request, State, members_of
 
 MAX_LOSSES = 5
 """A batch whose holder was lost this often is failed: it may be what kills them."""
+MAX_UNHEARD = 60
+"""The same for offers that nobody was heard to take, in a quarter of an hour: no worker is there, or each dies at
+once."""
+_PAST_RETENTION_DAYS = 31
 _FIRST_CLOSURE_MS = 60_000
 _LONGEST_CLOSURE_MS = 3_600_000
 
@@ -24,7 +28,9 @@ def apply(state: State, outcome: StepOutcome) -> None:
     batch = state.batches.get(outcome.batch_id)
     if batch is None or batch.step_no != outcome.step_no or batch.state == "remote":
         return
-    current = batch.epoch == outcome.epoch and batch.state == "leased"
+    held = state.leases.get(batch.batch_id)
+    mine = held is not None and held.worker in (None, outcome.worker)
+    current = mine and batch.epoch == outcome.epoch and batch.state == "leased"
     if outcome.first_call_at is not None and batch.first_call_at is None:
         batch = replace(batch, first_call_at=outcome.first_call_at)
     if outcome.file is not None:
@@ -49,6 +55,7 @@ def running(state: State, batch: Batch, outcome: StepOutcome) -> None:
         step=min(batch.step + 1, len(rules.steps) - 1),
         polls=batch.polls + 1,
         losses=0,
+        unheard=0,
         remote=dict(outcome.remote or {}),
         percent=outcome.percent,
         not_before=state.now + int(delay * 1000),
@@ -203,6 +210,8 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
     before = coverage.held_digests(data, batch.days)
     lacking = _lacking(report, file, coverage.held_columns(data, batch.days))
     new = coverage.add(data, file, version=version, read_at=read_at, columns=columns)
+    oldest = day_of(state.now, batch.connector.time_zone) - report.retention_days - _PAST_RETENTION_DAYS
+    new = coverage.forget(new, oldest)
     state.put(f"c/{new.key}", new)
     state.moved[new.key] = None
     _announce(state, batch, replace(file, columns_absent=lacking), before, version)

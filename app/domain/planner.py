@@ -126,9 +126,21 @@ def _tick(state: State, message: Tick) -> None:
 
 
 def _come_due(state: State) -> None:
+    alive = len(state.requests) + len(state.batches) + len(state.marks) + len(state.permits)
+    if len(state.due) > 1_000 + 8 * alive:
+        _forget_reminders(state)
     while state.due and state.due[0][0] <= state.now:
         _, kind, name = heapq.heappop(state.due)
         DUE[kind](state, name)
+
+
+def _forget_reminders(state: State) -> None:
+    """Reminders of what is gone: a deadline a year ahead would stay for a year after its request ended."""
+    tables: dict[str, Any] = {
+        "batch": state.batches, "deadline": state.requests, "mark": state.marks, "permit": state.permits,
+    }  # fmt: skip
+    state.due = [entry for entry in state.due if entry[2] in tables[entry[1]]]
+    heapq.heapify(state.due)
 
 
 def _batch_due(state: State, name: str) -> None:
@@ -176,8 +188,9 @@ def _mark_due(state: State, name: str) -> None:
 def _give_up_on_killers(state: State) -> None:
     for name in list(state.leases):
         batch = state.batches[name]
-        if batch.losses > outcome.MAX_LOSSES:
-            text = f"Its worker was lost {batch.losses} times; the fetch was given up."
+        if batch.losses > outcome.MAX_LOSSES or batch.unheard > outcome.MAX_UNHEARD:
+            lost = batch.losses + batch.unheard
+            text = f"Its worker was lost, or none was heard of, {lost} times; the fetch was given up."
             outcome.end(state, batch, Failure(ErrorClass.INTERNAL, "worker_lost", text, retryable=True))
 
 

@@ -106,12 +106,14 @@ class Batch:
     percent: int | None = None
     attempts: int = 0
     losses: int = 0
+    unheard: int = 0
+    """Leases that ran out before any worker was heard of."""
     worker: str | None = None
     """Who was first granted a permit for the step under way, so that an heir knows whose lease it is."""
     not_before: int = 0
     version: int | None = None
     read_at: int | None = None
-    seen_version: int = 0
+    seen_results: int = 0
     calls: int = 0
     first_call_at: int | None = None
     traceparent: str | None = None
@@ -318,7 +320,7 @@ def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:
             state.leases[batch.batch_id] = Lease(now, batch.worker)
         if batch.not_before:
             state.remind(batch.not_before, "batch", batch.batch_id)
-        if batch.state == "queued" and batch.seen_version != state.data_set(batch.data_set).held_version:
+        if batch.state == "queued" and batch.seen_results != state.data_set(batch.data_set).results:
             state.moved[batch.data_set] = None
     _restore_limits(state)
     for batch in state.batches.values():

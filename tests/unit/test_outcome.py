@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -231,17 +232,19 @@ def test_each_member_pays_its_share_and_hears_of_the_others() -> None:
     state, first = begun(accept(1, TODAY - 2, TODAY - 1), accept(2, TODAY - 1, TODAY), accept(3, TODAY, TODAY))
     call(state, first.offers[0], "ask1", "ask2", "ask3", "ask4")
     done = ends(take(state, ended(first.offers[0], file=result_of(first.offers[0]))))
-    assert sorted(e["cost"] for e in done.values()) == ["1.3333", "1.3333", "1.3333"]
+    assert sorted(e["cost"] for e in done.values()) == ["1.3333", "1.3333", "1.3334"]
     assert sorted(done[request_id(1)]["batched_with"]) == [request_id(2), request_id(3)]
     assert {e["provider_calls"] for e in done.values()} == {4}
     assert [done[request_id(n)]["records_fetched"] for n in (1, 2, 3)] == [4, 4, 2], "its own days alone"
 
 
 @pytest.mark.parametrize(("total", "names"), [(10, "abc"), (1_000_000, "abcdefg"), (0, "ab"), (2, "abc")])
-def test_shares_sum_exactly_and_differ_by_one_at_most(total: int, names: str) -> None:
+def test_shares_sum_exactly_also_as_they_are_told(total: int, names: str) -> None:
     parts = closing.share(total, names)
     assert sum(parts.values()) == total
-    assert max(parts.values()) - min(parts.values()) <= 1
+    assert max(parts.values()) - min(parts.values()) <= 100
+    told = [Decimal(closing.money(part)) for part in parts.values()]
+    assert sum(told) == Decimal(closing.money(total))
 
 
 @pytest.mark.parametrize(

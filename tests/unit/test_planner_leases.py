@@ -43,12 +43,16 @@ def test_a_holder_not_heard_of_for_the_leases_time_loses_its_step() -> None:
     assert not take(state, Tick(), at=NOW + 15_000).offers
     (again,) = take(state, Tick(), at=NOW + 15_001).offers
     assert again == replace(first, epoch=first.epoch + 1)
-    assert state.batches[first.batch_id].losses == 1
+    assert (state.batches[first.batch_id].losses, state.batches[first.batch_id].unheard) == (0, 1)
+    take(state, ask(again))
+    take(state, Tick(), at=NOW + 30_003)
+    assert (state.batches[first.batch_id].losses, state.batches[first.batch_id].unheard) == (1, 1)
 
 
 def test_progress_forgets_the_losses_of_steps_before() -> None:
     """A long fetch that loses a holder now and then does not kill workers."""
-    state, _ = begun()
+    state, first = begun()
+    take(state, ask(first))
     (again,) = take(state, Tick(), at=NOW + 15_001).offers
     assert state.batches[again.batch_id].losses == 1
     take(state, ended(again, remote={"report_id": "1"}))
@@ -112,12 +116,33 @@ def test_an_heir_ends_leases_of_workers_that_left_and_renews_the_others() -> Non
 
 
 def test_a_batch_that_kills_its_workers_is_given_up() -> None:
-    state, _ = begun()
+    state, offer = begun()
     for loss in range(1, 6):
-        assert not take(state, Tick(), at=NOW + loss * 20_000).events
+        take(state, beat(offer), at=NOW + loss * 20_000 - 19_000)
+        step = take(state, Tick(), at=NOW + loss * 20_000)
+        assert not step.events
+        (offer,) = step.offers
+    take(state, beat(offer), at=NOW + 101_000)
     gone = take(state, Tick(), at=NOW + 120_000)
     assert [(e.type, e.data["error"]["code"]) for e in gone.events] == [("fetch_failed", "worker_lost")]
     assert state.batches == {}
+
+
+def test_an_offer_that_nobody_takes_waits_for_a_worker_long_but_not_for_ever() -> None:
+    state, _ = begun()
+    for look in range(1, 61):
+        assert not take(state, Tick(), at=NOW + look * 15_001).events
+    gone = take(state, Tick(), at=NOW + 61 * 15_001)
+    assert [(e.type, e.data["error"]["code"]) for e in gone.events] == [("fetch_failed", "worker_lost")]
+
+
+@pytest.mark.parametrize("what", [{"failure": BROKEN}, {"released": True}])
+def test_who_does_not_hold_the_lease_cannot_end_its_step(what: dict[str, Any]) -> None:
+    state, offer = begun()
+    take(state, ask(offer))
+    take(state, replace(ended(offer, **what), worker="another"))
+    assert state.batches[offer.batch_id].step_no == offer.step_no
+    assert not denied(take(state, ask(offer, "ask2")))[0]
 
 
 def test_the_result_of_a_lost_lease_counts_if_it_comes_first() -> None:
