@@ -321,7 +321,11 @@ def _planner(
         return {TP(topic, p): offset for (topic, p), offset in ownership.positions().items()}
 
     faust_touches.install(topo.app, take_over=take_over, positions=positions, crash=point)
-    topo.app.on_partitions_revoked.connect(lambda *_args, **_kwargs: ownership.suspend(), weak=False)
+
+    async def settle(*_args: Any, **_kwargs: Any) -> None:
+        await ownership.settle()
+
+    topo.app.on_partitions_revoked.connect(settle, weak=False)
     return shell
 
 

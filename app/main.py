@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import threading
 from collections.abc import Coroutine
 from typing import Any
 
@@ -22,6 +24,8 @@ STOP_S = 20.0
 """How long running fetch steps may take to end after SIGTERM before they are handed back."""
 COMMIT_S = 5.0
 """How long the broker may take to note how far a leaving worker has read."""
+LEAVE_S = 28.0
+"""A worker that is told to stop is gone by then, whoever does not answer: leases and the group cover what it held."""
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +99,9 @@ async def _leave(worker: Worker) -> None:
     """Ends or hands back what runs, then notes how far this worker has read while its streams still flow. Faust's own
     commit on the way out may miss what was acknowledged since the last regular one; the next owner would run those
     finished steps again, and load Arrow for it (38 MB resident)."""
+    watchdog = threading.Timer(LEAVE_S, os._exit, (os.EX_TEMPFAIL,))
+    watchdog.daemon = True
+    watchdog.start()
     await worker.fetches.stop(STOP_S)
     try:
         async with asyncio.timeout(COMMIT_S):

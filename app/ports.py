@@ -135,8 +135,12 @@ class Connector(Protocol):
         """Runs one step. Raises ``ProviderError`` with the classified failure."""
 
 
+class ResultsUnavailable(Exception):
+    """Nothing can be written or read at the moment: the object store is away, or a disk is full. No fetch's fault."""
+
+
 class ResultStore(Protocol):
-    """Write-once result objects (spec section 11)."""
+    """Write-once result objects (spec section 11). Both methods raise ``ResultsUnavailable``."""
 
     def key(self, offer: Offer) -> str:
         """Object key of the run this offer belongs to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from app.domain import batching, closing, events, lifecycle, rate_limit
@@ -20,6 +21,7 @@ def dispatch(state: State) -> None:
     _look_again(state)
     free = state.rules.max_concurrent - len(state.leases)
     full: dict[tuple[str, str], Full] = {}
+    busy, most = _slots_by_account(state), _most_slots(state)
     for batch_id in state.queue:
         if free <= 0:
             return
@@ -29,6 +31,8 @@ def dispatch(state: State) -> None:
         scope = (batch.connector.account_id, batch.connector.subject)
         if batch.not_before > state.now:
             wait(state, batch, "backing_off", batch.not_before)
+        elif busy[batch.connector.account_id] >= most:
+            wait(state, batch, "concurrency", None)
         elif _in_flight(state, batch):
             wait(state, batch, "overlapping_fetch", None)
         elif (found := full.get(scope) or room(state, batch)) is not None:
@@ -38,7 +42,22 @@ def dispatch(state: State) -> None:
                 return
         else:
             lease(state, batch)
+            busy[batch.connector.account_id] += 1
             free -= 1
+
+
+def full_of(state: State, batch: Batch) -> bool:
+    """The batch's account has all the slots that one may have."""
+    return _slots_by_account(state)[batch.connector.account_id] >= _most_slots(state)
+
+
+def _slots_by_account(state: State) -> Counter[str]:
+    return Counter(state.batches[batch_id].connector.account_id for batch_id in state.leases)
+
+
+def _most_slots(state: State) -> int:
+    """Half of all: where one account's provider hangs, the others must not wait for every slot it took."""
+    return max(2, (state.rules.max_concurrent + 1) // 2)
 
 
 def _look_again(state: State) -> None:

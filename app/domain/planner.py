@@ -151,7 +151,7 @@ def _batch_due(state: State, name: str) -> None:
     if not batch.members:
         state.drop_batch(name)
         return
-    if len(state.leases) >= state.rules.max_concurrent:
+    if len(state.leases) >= state.rules.max_concurrent or dispatch.full_of(state, batch):
         state.polls[name] = None
         return
     full = dispatch.room(state, batch)
@@ -167,6 +167,9 @@ def _poll_first(state: State) -> None:
     for name in list(state.polls):
         if len(state.leases) >= state.rules.max_concurrent:
             return
+        batch = state.batches.get(name)
+        if batch is not None and dispatch.full_of(state, batch):
+            continue
         del state.polls[name]
         _batch_due(state, name)
 

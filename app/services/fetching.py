@@ -14,9 +14,13 @@ from dataclasses import replace
 
 from app.domain.errors import ErrorClass, Failure, PermitDenied, ProviderError
 from app.domain.messages import Offer, StepOutcome, StoredFile
-from app.ports import Calls, Clock, Connector, ResultStore, Running
+from app.ports import Calls, Clock, Connector, ResultStore, ResultsUnavailable, Running
 
 log = logging.getLogger(__name__)
+
+
+STORE_RETRY_S = 20.0
+"""A step whose result cannot be stored is tried again after this long."""
 
 
 async def run_step(
@@ -41,6 +45,10 @@ async def run_step(
         if denied.reason == "stale":
             return None
         outcome = replace(outcome, released=True, not_before_s=denied.retry_in_s)
+    except ResultsUnavailable as away:
+        # The report is paid for and stays at the provider: it costs no attempt to wait until it can be stored.
+        log.error("results_unavailable", extra={"batch_id": offer.batch_id, "error": str(away)})
+        outcome = replace(outcome, released=True, not_before_s=STORE_RETRY_S)
     except ProviderError as error:
         outcome = replace(outcome, failure=error.failure)
         _report(offer, error.failure)

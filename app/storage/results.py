@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
 
 from app.domain.messages import Offer, StoredFile
 from app.domain.model import ConnectorType, ReportType
-from app.ports import Ready
+from app.ports import Ready, ResultsUnavailable
 
 T = TypeVar("T")
 
@@ -116,8 +116,12 @@ class ObjectResultStore:
 
     @asynccontextmanager
     async def _spooled(self) -> AsyncIterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="connector-result-", dir=self._spool) as folder:
-            yield Path(folder) / "result.parquet"
+        """A file of one's own while the block runs; what the disk or the store raise in it is told as one error."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="connector-result-", dir=self._spool) as folder:
+                yield Path(folder) / "result.parquet"
+        except (BaseError, OSError) as error:
+            raise ResultsUnavailable(type(error).__name__) from error
 
 
 def _opened(url: str, options: dict[str, Any]) -> ObjectStore:

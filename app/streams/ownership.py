@@ -27,6 +27,9 @@ PLANNED = frozenset({*INBOX_PARTITION.values(), UNTYPED_PARTITION})
 SENTINEL = b"\0"
 POSITION_KEY = "o/inbox"
 
+SETTLE_S = 4.0
+"""How long a rebalance waits for a step under way, per partition; half of the shortest session timeout in use."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -92,6 +95,16 @@ class Ownership:
         """A rebalance has begun: nothing acts until the next take-over."""
         for owner in self.owners.values():
             owner.ready = False
+
+    async def settle(self) -> None:
+        """Like ``suspend``, and lets steps under way end: the next owner would fence them in the middle."""
+        self.suspend()
+        for owner in list(self.owners.values()):
+            try:
+                async with asyncio.timeout(SETTLE_S), owner.lock:
+                    pass
+            except TimeoutError:
+                log.warning("a_step_outlasts_the_rebalance", partition=owner.partition)
 
     def positions(self) -> dict[tuple[str, int], int]:
         """(inbox topic, partition) -> offset to read from, where the rows know it."""

@@ -54,11 +54,22 @@ class PlannerShell:
             by_partition: dict[int, list[Any]] = {}
             for event in events:
                 by_partition.setdefault(event.message.partition, []).append(event.message)
+            steps = asyncio.gather(*(self._step(p, messages) for p, messages in by_partition.items()))
             try:
-                await asyncio.gather(*(self._step(p, messages) for p, messages in by_partition.items()))
+                await asyncio.shield(steps)
+            except asyncio.CancelledError:
+                # This worker leaves: a step that began is carried through, for its heir waits for what it decides.
+                await self._carry_through(steps)
+                raise
             except BaseException:  # noqa: BLE001 - whatever it was, memory may now be ahead of what is durable
                 traceback.print_exc()
                 die("a planner step failed")
+
+    @staticmethod
+    async def _carry_through(steps: asyncio.Future[Any]) -> None:
+        await asyncio.wait({steps}, timeout=STEP_LIMIT_S)
+        if not steps.done() or steps.cancelled() or steps.exception() is not None:
+            die("a planner step failed while the worker was leaving")
 
     async def _step(self, p: int, records: Sequence[Any]) -> None:
         owner = self._ownership.owners.get(p)

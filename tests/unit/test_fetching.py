@@ -14,8 +14,8 @@ from app.connectors.dv360.client import Dv360Connector
 from app.domain.errors import ErrorClass, Failure, PermitDenied, ProviderError
 from app.domain.messages import Offer, StepOutcome, StoredFile
 from app.domain.model import ReportType
-from app.ports import Calls, Ready, Running
-from app.services.fetching import run_step
+from app.ports import Calls, Ready, ResultsUnavailable, Running
+from app.services.fetching import STORE_RETRY_S, run_step
 from tests.connectors.support import TestClock, offer
 
 FILE = StoredFile("file:///x", 1, 1, 0, 10, "sha256:0", ((1, 0, "0" * 16),), {})
@@ -137,6 +137,12 @@ async def test_no_quota_hands_the_step_back(where: str) -> None:
     outcome = await (Room().run(denied) if where == "step" else Room().run(ready(), refused=denied))
     assert outcome is not None
     assert (outcome.released, outcome.not_before_s, outcome.failure) == (True, 4.5, None)
+
+
+async def test_a_store_that_is_away_costs_no_attempt() -> None:
+    outcome = await Room().run(ready(), refused=ResultsUnavailable("GenericError"))
+    assert outcome is not None
+    assert (outcome.released, outcome.not_before_s, outcome.failure) == (True, STORE_RETRY_S, None)
 
 
 async def test_a_lost_lease_says_nothing() -> None:

@@ -103,3 +103,13 @@ def test_days_beyond_the_providers_retention_are_forgotten() -> None:
     ended(state, offer, later)
     (kept,) = state.data_sets.values()
     assert [run.start for run in kept.runs] == [TODAY]
+
+
+def test_one_account_leaves_slots_to_others_also_when_its_calls_hang() -> None:
+    state = State(rules(max_concurrent=6), now=NOW)
+    hanging = [accept(n, TODAY - 10 * n, TODAY - 10 * n) for n in range(1, 9)]
+    assert len(take(state, *hanging).offers) == 3
+    other = facts(2)
+    (offer,) = take(state, accept(20, TODAY, TODAY, connector=other)).offers
+    assert offer.connector == other
+    assert {w["reason"] for w in state.waiting.values()} == {"concurrency"}
