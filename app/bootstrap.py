@@ -89,7 +89,7 @@ def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
                 steps=tuple(connector.steps),
                 minimum_calls=connector.minimum_calls,
                 poll_schedule_s=tuple(connector.poll_schedule_s),
-                cost_per_call=str(settings.cost_per_call.of(name)),
+                cost_per_call=f"{settings.cost_per_call.of(name):f}",
             )
             for name, connector in connectors.items()
         },

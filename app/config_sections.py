@@ -282,7 +282,8 @@ class Call(Section):
     token_timeout_s: Seconds = 25.0
 
 
-Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=4, allow_inf_nan=False)]
+"""Of one call. Costs are told in four decimals; what is finer could not be split without a rest."""
 
 
 class CostPerCall(Section):

@@ -25,6 +25,7 @@ from app.domain.identity import body_hash, idempotent_request_id
 from app.domain.intake import Refused, judge, today_at
 from app.domain.messages import RequestView
 from app.domain.model import Priority
+from app.domain.tracing import traceparent_of
 from app.ports import BrokerUnavailable
 from app.services.status import fetch_body
 
@@ -32,7 +33,6 @@ _OURS = ("type", "request_id", "org_id")
 BODY_FIELDS = tuple(name for name in FETCH_FIELDS if name not in _OURS)
 """What a body may hold; the rest of a command comes from the token and the headers."""
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
-_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +147,8 @@ async def _submit(services: RestServices, command: _Command, request: web.Reques
 
 
 def _trace(request: web.Request) -> Sequence[tuple[str, bytes]]:
-    given = request.headers.get("traceparent", "")
-    return [("traceparent", given.encode("ascii"))] if _TRACEPARENT.fullmatch(given) else []
+    given = traceparent_of(request.headers.get("traceparent"))
+    return [] if given is None else [("traceparent", given.encode("ascii"))]
 
 
 def _answer(command: _Command, view: RequestView | None) -> web.Response:

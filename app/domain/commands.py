@@ -77,6 +77,7 @@ Command = FetchCommand | WriteCommand | CancelCommand
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST_YEAR = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND  # an offset may lead out of the calendar
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})", re.ASCII)
 _REPORT_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}(@v[0-9]{1,3})?", re.ASCII)
@@ -225,11 +226,9 @@ def _range(reader: _Reader) -> tuple[int | None, int | None]:
         reader.fault("invalid_date_range", "/date_range", "date_range must hold start and end")
         return None, None
     for name in value:
-        if name not in ("start", "end"):
-            place = pointer("date_range", _clean(name))
-            reader.fault(
-                "unknown_field", place, f"date_range has no field {shown(name)}{nearest(name, ('start', 'end'))}"
-            )
+        if name not in ("start", "end") and not reader.full:
+            detail = f"date_range has no field {shown(name)}{nearest(name, ('start', 'end'))}"
+            reader.fault("unknown_field", pointer("date_range", _clean(name)), detail)
     return _day(reader, value, "start"), _day(reader, value, "end")
 
 
@@ -265,8 +264,9 @@ def _field_names(reader: _Reader) -> tuple[str, ...]:
 def _deadline(reader: _Reader) -> int | None:
     value = reader.get("deadline", required=False)
     instant = parse_instant(value)
-    if value is not None and instant is None:
-        reader.fault("invalid_value", "/deadline", "deadline must be an ISO 8601 instant with its zone")
+    if value is not None and (instant is None or instant >= _LAST_YEAR):
+        wanted = "deadline must be an ISO 8601 instant with its zone, before the year 9999"
+        reader.fault("invalid_value", "/deadline", wanted)
     return instant
 
 
@@ -306,11 +306,13 @@ def _rows(reader: _Reader) -> tuple[tuple[Cell, ...], ...]:
         reader.fault("invalid_rows", "/rows", f"rows must be a list of 1 to {MAX_ROWS} rows")
         return ()
     for number, row in enumerate(value):
+        if reader.full:
+            return ()
         if not _is_list(row) or not row:
             reader.fault("invalid_rows", pointer("rows", number), "a row is a list of at least one cell")
             continue
         for column, cell in enumerate(row):
-            if not _is_cell(cell):
+            if not _is_cell(cell) and not reader.full:
                 wanted = f"a cell is null, text of at most {MAX_CELL_LENGTH} characters, a finite number, true or false"
                 reader.fault("invalid_rows", pointer("rows", number, column), wanted)
     return tuple(tuple(row) if _is_list(row) else () for row in value)

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import date
+from functools import partial
 
 from app.domain import events
 from app.domain.commands import CancelCommand, Command, FetchCommand, WriteCommand, nearest, pointer, shown
 from app.domain.errors import ErrorClass, Failure, Fault
 from app.domain.identity import body_hash
 from app.domain.messages import Accept, Cancel, Refuse
-from app.domain.model import PRIORITY_CLASS, Catalogue, ConnectorFacts, ConnectorType, Days, Priority, ReportType
+from app.domain.model import (
+    INBOX_PARTITION,
+    PRIORITY_CLASS,
+    Catalogue,
+    ConnectorFacts,
+    ConnectorType,
+    Days,
+    Priority,
+    ReportType,
+)
+from app.domain.rate_limit import day_of, zone_of
 
 READY_STATUSES = frozenset({"connected", "paused", "reauthorise"})
 """Connectors that take commands: paused ones and those that wait for a person queue them and call nobody."""
@@ -28,7 +38,8 @@ _CLASS_OF: Mapping[str, ErrorClass] = {
     "deadline_passed": ErrorClass.DEADLINE,
 }
 _SUGGESTIONS = 10
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST_DEADLINE_MS = 366 * 86_400_000
+"""How long after its acceptance a request may still be wanted, ms."""
 
 Today = Callable[[str], int]
 """Name of a time zone -> ordinal of the day it is there."""
@@ -114,16 +125,7 @@ def _days(command: FetchCommand) -> Days | None:
 
 def today_at(now: int) -> Today:
     """The calendar at an instant (ms): a zone's name -> the day it is there."""
-    instant = _EPOCH + timedelta(milliseconds=now)
-
-    def today(zone: str) -> int:
-        try:
-            return instant.astimezone(ZoneInfo(zone)).toordinal()
-        except (KeyError, ValueError, OSError):
-            # A connector whose zone nobody knows must not stop the stream; UTC is at most a day off.
-            return instant.toordinal()
-
-    return today
+    return partial(day_of, now)
 
 
 def judge(
@@ -206,7 +208,10 @@ def _unknown_connector() -> Fault:
 
 
 def _not_ready(connector: ConnectorFacts) -> Iterable[Fault]:
-    if connector.status not in READY_STATUSES:
+    if connector.connector_type not in INBOX_PARTITION or zone_of(connector.time_zone) is None:
+        advice = "this version does not know the connector's type or time zone: connect the account again"
+        yield Fault("connector_not_ready", "/connector_id", advice)
+    elif connector.status not in READY_STATUSES:
         advice = f"the connector is {connector.status}: connect the account again, then send the command again"
         yield Fault("connector_not_ready", "/connector_id", advice)
 
@@ -276,6 +281,8 @@ def _urgency_faults(command: FetchCommand, accepted_at: int) -> Iterable[Fault]:
         yield Fault("force_not_allowed", "/force", detail)
     if command.deadline_at is not None and command.deadline_at <= accepted_at:
         yield Fault("deadline_passed", "/deadline", "the deadline had passed when the command arrived")
+    if command.deadline_at is not None and command.deadline_at > accepted_at + LATEST_DEADLINE_MS:
+        yield Fault("invalid_value", "/deadline", "the deadline must be at most 366 days after the command arrived")
 
 
 def _write_faults(connector: ConnectorFacts | None) -> tuple[Fault, ...]:

@@ -72,9 +72,19 @@ def _day_bounds(zone: str, ordinal: int) -> tuple[int, int]:
     return int(start * 1000), int(end * 1000)
 
 
+@lru_cache(maxsize=4096)
+def zone_of(name: str) -> ZoneInfo | None:
+    """The time zone of this name, None if nobody here knows it."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, TypeError, OSError):
+        return None
+
+
 def day_of(now: int, zone: str) -> int:
-    """Ordinal of the calendar day that ``now`` (ms) falls into in a zone."""
-    return datetime.fromtimestamp(now / 1000, UTC).astimezone(ZoneInfo(zone)).toordinal()
+    """Ordinal of the calendar day that ``now`` (ms) falls into in a zone; an unknown zone counts as UTC, which is at
+    most a day off."""
+    return datetime.fromtimestamp(now / 1000, UTC).astimezone(zone_of(zone) or UTC).toordinal()
 
 
 @dataclass(slots=True)

@@ -11,11 +11,16 @@ from app.domain.messages import Event
 from app.streams.avro_schemas import EVENT_RECORD, current, event_records
 from app.streams.wire import Undecodable, avro_body, decode_event, instant_text
 
-__all__ = ["FORMATS", "EventCodec", "Undecodable", "decode_event", "dlq_headers"]
+__all__ = ["FORMATS", "EventCodec", "Undecodable", "dead_letter", "decode_event", "dlq_headers"]
 
 FORMATS = ("avro", "confluent", "json")
 SOURCE = b"/connector-service"
 MAX_DETAIL_CHARACTERS = 4_000
+MAX_DEAD_VALUE_BYTES = 15 * 2**20
+MAX_DEAD_KEY_BYTES = MAX_DEAD_HEADER_BYTES = 256 * 2**10
+"""Of a dead letter: together, with our own headers, less than the topic takes. Compressed records may be larger."""
+_HEADER_BYTES = 10
+"""What a header takes beside its name and value, at most."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -102,6 +107,29 @@ def _envelope(event: Event, occurred_at: Any, data: Any) -> dict[str, Any]:
         "labels": event.labels,
         "data": data,
     }
+
+
+def dead_letter(
+    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+) -> tuple[bytes | None, bytes | None, Headers]:
+    """A record's key, value and headers as the dead-letter topic can take them: whole, unless they are larger than any
+    command. What was cut is told in ``key_truncated``, ``value_truncated`` and ``headers_dropped`` (how many)."""
+    kept: list[tuple[str, Any]] = []
+    left = MAX_DEAD_HEADER_BYTES
+    for name, content in headers:
+        size = len(name.encode()) + len(content or b"") + _HEADER_BYTES
+        if size <= left:
+            left -= size
+            kept.append((name, content))
+    if len(kept) < len(headers):
+        kept.append(("headers_dropped", str(len(headers) - len(kept)).encode()))
+    if key is not None and len(key) > MAX_DEAD_KEY_BYTES:
+        key = key[:MAX_DEAD_KEY_BYTES]
+        kept.append(("key_truncated", b"true"))
+    if value is not None and len(value) > MAX_DEAD_VALUE_BYTES:
+        value = value[:MAX_DEAD_VALUE_BYTES]
+        kept.append(("value_truncated", b"true"))
+    return key, value, kept
 
 
 def dlq_headers(

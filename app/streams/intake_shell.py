@@ -22,6 +22,7 @@ from app.domain.errors import Fault
 from app.domain.intake import Refused
 from app.domain.messages import Accept
 from app.domain.model import INBOX_PARTITION, UNTYPED_PARTITION, Catalogue, ConnectorFacts
+from app.domain.tracing import traceparent_of
 from app.streams import codecs, faust_touches, internal, pace, wire
 from app.streams.crash import CrashPoint, die
 from app.streams.kafka import Publisher, Record
@@ -175,8 +176,7 @@ class IntakeShell:
             return self._refuse(item, verdict, connector, known)
         if isinstance(verdict, Accept):
             return self._accept(item, verdict, known)
-        partition = UNTYPED_PARTITION if connector is None else INBOX_PARTITION[connector.connector_type]
-        return [Record(self._names.planner, internal.dump(verdict), None, partition)]
+        return [Record(self._names.planner, internal.dump(verdict), None, _inbox_of(connector))]
 
     def _accept(self, item: Received, accept: Accept, known: Mapping[str, str]) -> list[Record]:
         body = known.get(accept.request_id)
@@ -187,9 +187,7 @@ class IntakeShell:
             return [self._dead(item, intake.refused(None, (fault,)))]
         r = item.record
         accept = replace(accept, source=(r.topic, r.partition, r.offset))
-        return [
-            Record(self._names.planner, internal.dump(accept), None, INBOX_PARTITION[accept.connector.connector_type])
-        ]
+        return [Record(self._names.planner, internal.dump(accept), None, _inbox_of(accept.connector))]
 
     def _refuse(
         self, item: Received, reasons: Refused, connector: ConnectorFacts | None, known: Mapping[str, str]
@@ -211,14 +209,14 @@ class IntakeShell:
             traceparent=_traceparent(item.record),
         )
         if message is not None:
-            partition = UNTYPED_PARTITION if connector is None else INBOX_PARTITION[connector.connector_type]
-            out.append(Record(self._names.planner, internal.dump(message), None, partition))
+            out.append(Record(self._names.planner, internal.dump(message), None, _inbox_of(connector)))
         return out
 
     def _dead(self, item: Received, reasons: Refused) -> Record:
         r = item.record
         self._metrics.commands_refused_total.labels(reasons.code).inc()
         self._metrics.dlq_total.labels(reasons.code).inc()
+        key, value, original = codecs.dead_letter(r.key, r.value, _headers(r))
         headers = codecs.dlq_headers(
             error_code=reasons.code,
             error_detail=reasons.detail,
@@ -226,9 +224,14 @@ class IntakeShell:
             partition=r.partition,
             offset=r.offset,
             failed_at=item.at,
-            original=_headers(r),
+            original=original,
         )
-        return Record(self._names.dlq, r.value, r.key, None, headers)
+        return Record(self._names.dlq, value, key, None, headers)
+
+
+def _inbox_of(connector: ConnectorFacts | None) -> int:
+    """A row of a type that is not known here has no planner; what is said about it goes where the untyped goes."""
+    return UNTYPED_PARTITION if connector is None else INBOX_PARTITION.get(connector.connector_type, UNTYPED_PARTITION)
 
 
 def _headers(record: Any) -> list[tuple[str, bytes]]:
@@ -239,5 +242,5 @@ def _headers(record: Any) -> list[tuple[str, bytes]]:
 def _traceparent(record: Any) -> str | None:
     for name, value in _headers(record):
         if name == "traceparent":
-            return bytes(value).decode("ascii", "replace")
+            return traceparent_of(value)
     return None

@@ -9,15 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from app.ports import BrokerUnavailable
 
 Headers = Sequence[tuple[str, bytes]]
 _CLOSE_S = 5.0
+MAX_REQUEST_BYTES = 17 * 2**20
+"""Above the largest topic's ``max.message.bytes`` (the dead letters'), so that it is the topic that limits a record."""
 FETCH_WAIT_MS = 250
 """Longest a broker may hold a fetch back. aiokafka has one fetch under way per broker: partitions with records that
 were not taken within 0.1 s are left out of it, and what arrives there meanwhile waits until that fetch returns."""
+
+
+class RecordTooLarge(Exception):
+    """A record that its topic does not take: sending it again would end the same way, whatever the broker does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class Publisher:
                 acks="all",
                 linger_ms=self._linger_ms,
                 request_timeout_ms=int(self._timeout_s * 1000),
-                max_request_size=2 * 2**20,
+                max_request_size=MAX_REQUEST_BYTES,
             )
             await self._producer.start()
 
@@ -93,13 +99,15 @@ class Publisher:
             return False
 
     async def send(self, records: Iterable[Record], *, timeout_s: float | None = None) -> list[Any]:
-        """Sends and waits until the broker has all of them. Raises ``BrokerUnavailable``."""
+        """Sends and waits until the broker has all of them. Raises ``BrokerUnavailable``, ``RecordTooLarge``."""
         if self._producer is None:
             raise BrokerUnavailable("the producer is not started")
         try:
             async with asyncio.timeout(timeout_s or self._timeout_s):
                 waiting = [await self._put(self._producer, r) for r in records]
                 return list(await asyncio.gather(*waiting))
+        except MessageSizeTooLargeError as exc:
+            raise RecordTooLarge(str(exc)) from exc
         except (TimeoutError, KafkaError) as exc:
             raise BrokerUnavailable(f"no acknowledgement: {type(exc).__name__}") from exc
 
@@ -128,7 +136,7 @@ async def transactional(broker: Broker, name: str, *, timeout_ms: int = 10_000) 
         transaction_timeout_ms=timeout_ms,
         linger_ms=2,
         max_batch_size=256 * 1024,
-        max_request_size=4 * 2**20,
+        max_request_size=MAX_REQUEST_BYTES,
         request_timeout_ms=30_000,
     )
     try:

@@ -147,7 +147,7 @@ class PlannerShell:
     async def _dead(self, source: tuple[str, int, int], code: str, detail: str, now: int) -> Record:
         """A record that was accepted by intake and refused here goes to the dead-letter topic with its own bytes."""
         original = await self._read_back(source)
-        key, value, headers = original if original is not None else (None, None, [])
+        key, value, headers = codecs.dead_letter(*(original if original is not None else (None, None, [])))
         topic, partition, offset = source
         told = codecs.dlq_headers(
             error_code=code, error_detail=detail, topic=topic, partition=partition, offset=offset, failed_at=now,

@@ -19,6 +19,10 @@ from app.telemetry.metrics import Metrics
 PAUSE_S = 0.5
 """Between two writes, so that rows gather: history may lag by this much more."""
 
+_ROW_FAULTS = (OverflowError, ValueError, TypeError)
+_DATA_EXCEPTION = "22"
+"""SQLSTATE class of values that a column does not take."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -87,9 +91,30 @@ class Projector:
             except asyncio.CancelledError:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever keeps PostgreSQL away, the rows wait for it
+                if _lies_in_a_row(exc):
+                    await self._write_apart(views, consumer, held, exc)
+                    return
                 self.healthy = False
                 log.warning("projector_waits", error=type(exc).__name__, rows=len(views))
                 # Nothing is read meanwhile, so the ends known from reading stand still.
                 await self._measure(consumer, held, ask=True)
                 await asyncio.sleep(delay)
                 delay = min(10.0, delay * 2)
+
+    async def _write_apart(
+        self, views: list[RequestView], consumer: AIOKafkaConsumer, held: int, exc: Exception
+    ) -> None:
+        """Writes all but the rows that cannot be written: trying those again would hold up the others for ever."""
+        if len(views) == 1:
+            log.error("row_left_out", request_id=views[0].request_id, error=type(exc).__name__)
+            self._metrics.unreadable_records_total.labels("requests").inc()
+            return
+        middle = len(views) // 2
+        await self._write(views[:middle], consumer, held)
+        await self._write(views[middle:], consumer, held)
+
+
+def _lies_in_a_row(exc: Exception) -> bool:
+    """Whether a value is at fault and not the connection; a store may have wrapped what its driver said."""
+    told = (exc, exc.__cause__)
+    return any(isinstance(e, _ROW_FAULTS) or str(getattr(e, "sqlstate", ""))[:2] == _DATA_EXCEPTION for e in told)

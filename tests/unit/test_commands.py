@@ -258,3 +258,10 @@ def test_instants(value: Any, millis: int) -> None:
 )
 def test_no_instant(value: Any) -> None:
     assert parse_instant(value) is None
+
+
+@pytest.mark.parametrize("value", ["9999-12-31T23:59:59-00:01", "9999-01-01T00:00:00Z"])
+def test_a_deadline_that_leads_out_of_the_calendar_is_refused(value: str) -> None:
+    found = parse(fetch(deadline=value))
+    assert isinstance(found, tuple)
+    assert [(fault.code, fault.pointer) for fault in found] == [("invalid_value", "/deadline")]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from app.bootstrap import connectors_of, rules_of
 from app.config import Settings, SettingsError, describe, effective_quotas
 from app.config_reading import duration, paths, variable
 from app.domain.model import Quota
@@ -145,6 +146,11 @@ def test_misspelt_durations_are_refused(text: str) -> None:
         ("CONNECTOR__REDIS__URL", "canary"),
         ("CONNECTOR__HTTP__ADVERTISED_URL", "https://user:canary@host"),
         ("CONNECTOR__COST_PER_CALL__DV360", "-0.1"),
+        ("CONNECTOR__COST_PER_CALL__DV360", "1e-7"),
+        ("CONNECTOR__COST_PER_CALL__DV360", "0.00001"),
+        ("CONNECTOR__COST_PER_CALL__DV360", "1E+7"),
+        ("CONNECTOR__COST_PER_CALL__DV360", "inf"),
+        ("CONNECTOR__COST_PER_CALL__DV360", "nan"),
         ("CONNECTOR__STREAMS__CRASH_AT", "canary"),
         ("CONNECTOR__STREAMS__CRASH_AT", "committed:canary"),
         ("CONNECTOR__STREAMS__CRASH_AT", "committed:"),
@@ -161,6 +167,12 @@ def test_a_bad_value_is_refused_by_name_and_never_shown(name: str, value: str) -
     assert "canary" not in fault
     assert KEY not in fault
     assert "Y2FuYXJ5" not in fault
+
+
+@pytest.mark.parametrize(("given", "told"), [("1E+2", "100"), ("1e-4", "0.0001"), ("0.25", "0.25"), ("0", "0")])
+def test_a_price_reaches_the_planner_in_plain_digits(given: str, told: str) -> None:
+    settings = Settings.load({"CONNECTOR__COST_PER_CALL__DV360": given})
+    assert rules_of(settings, connectors_of(settings)).connectors["DV360"].cost_per_call == told
 
 
 def test_every_fault_is_told_in_one_go(tmp_path: Path) -> None:

@@ -192,6 +192,9 @@ def test_force_is_not_for_work_that_can_wait(priority: str) -> None:
 def test_a_deadline_must_be_ahead() -> None:
     assert reasons(replace(COMMAND, deadline_at=ACCEPTED_AT)) == [("deadline_passed", "/deadline")]
     assert isinstance(verdict(replace(COMMAND, deadline_at=ACCEPTED_AT + 1)), Accept)
+    last = ACCEPTED_AT + 366 * 86_400_000
+    assert isinstance(verdict(replace(COMMAND, deadline_at=last)), Accept)
+    assert reasons(replace(COMMAND, deadline_at=last + 1)) == [("invalid_value", "/deadline")]
 
 
 def test_all_reasons_are_told_at_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import namedtuple
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,6 +147,32 @@ async def test_the_projection_lags_until_postgresql_has_the_views(monkeypatch: p
     log.at[one] = 10
     await projector._once(log)
     assert value(metrics, "projection_lag") == 0
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_row_that_can_never_be_written_is_left_out(monkeypatch: pytest.MonkeyPatch, wrapped: bool) -> None:
+    monkeypatch.setattr("app.streams.projector.PAUSE_S", 0.0)
+    metrics, written = Metrics(), list[str]()
+    ids = [f"req_{n:032x}" for n in range(3)]
+
+    async def project(views: list[Any]) -> None:
+        if any(view.request_id == ids[1] for view in views):
+            fault = OverflowError("date value out of range")
+            if wrapped:
+                raise ConnectionError from fault
+            raise fault
+        written.extend(view.request_id for view in views)
+
+    history: Any = SimpleNamespace(project=project)
+    projector = Projector(Broker("nowhere:1"), "views", "group", history, metrics)
+    one = TopicPartition("views", 0)
+    rows = [Row(b"%d" % n, internal.dump_row(replace(queued(1), request_id=ids[n])), n) for n in range(3)]
+    log = Log([{one: rows}], ends={one: 10}, now={one: 10}, at={one: 10})
+    async with asyncio.timeout(5):
+        await projector._once(log)
+    assert written == [ids[0], ids[2]]
+    assert (projector.healthy, log.commits) == (True, 1)
+    assert value(metrics, "unreadable_records_total", topic="requests") == 1
 
 
 class Consumer:

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain import rate_limit
 from app.domain.model import Quota
-from app.domain.rate_limit import Bucket, Limits, PermitRow, day_of
+from app.domain.rate_limit import Bucket, Limits, PermitRow, day_of, zone_of
 from app.testing.planning import NOW, facts, quota
 
 LIFETIME_MS, GUARD_MS = 130_000, 60_000
@@ -159,3 +159,9 @@ def test_days_long_past_are_forgotten() -> None:
     for day in range(5):
         bucket.spend_day(NOW + day * 86_400_000)
     assert len(bucket.days) == 1
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "Europe", "/etc/passwd", "a\0b", "x" * 5_000])
+def test_a_zone_that_nobody_knows_counts_as_utc(zone: str) -> None:
+    assert zone_of(zone) is None
+    assert day_of(1_773_144_000_000, zone) == day_of(1_773_144_000_000, "UTC")

@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from app.domain.model import ConnectorFacts
+from app.domain.model import INBOX_PARTITION, ConnectorFacts
+from app.domain.rate_limit import zone_of
 from app.storage.postgres.database import Database
 from app.storage.postgres.queries import statements
 from app.storage.postgres.rows import text_of, uuid_of
@@ -145,7 +146,8 @@ async def _enter(connection: Connection, org_id: int, *, create: bool) -> None:
 
 def _facts(row: Record) -> ConnectorFacts:
     """A row with what we do not know, written by somebody else or a newer version, is a connector in error."""
-    sound = row["status"] in STATUSES and row["grant_id"] is not None
+    known = row["type"] in INBOX_PARTITION and zone_of(row["time_zone"]) is not None
+    sound = known and row["status"] in STATUSES and row["grant_id"] is not None
     return ConnectorFacts(
         connector_id=text_of("conn", row["id"]),
         org_id=row["org_id"],
