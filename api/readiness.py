@@ -26,7 +26,7 @@ class Readiness:
         self._app, self._publisher, self._ownership, self._follower = app, publisher, ownership, follower
         self._database, self._cache = database, cache
         self._broker_at = 0.0
-        self._stuck_since: float | None = None
+        self._busy: dict[int, tuple[float, float]] = {}
 
     async def checks(self) -> Sequence[Check]:
         """One line per thing."""
@@ -36,14 +36,17 @@ class Readiness:
         return [self._broker(), self._tables(), *probes]
 
     def alive(self) -> bool:
-        """False only while an owned planner has been in one step for two minutes though the broker answers."""
-        busy = any(owner.lock.locked() for owner in self._ownership.owners.values())
-        if not busy or self._broker().state is CheckState.FAILED:
-            self._stuck_since = None
+        """False only while an owned planner has been in one step for two minutes though the broker answers: its
+        lock is held at every look, and no step has ended."""
+        if self._broker().state is CheckState.FAILED:
+            self._busy = {}
             return True
-        if self._stuck_since is None:
-            self._stuck_since = time.monotonic()
-        return time.monotonic() - self._stuck_since < STUCK_S
+        now, seen = time.monotonic(), self._busy
+        busy = {p: o.stepped_at for p, o in self._ownership.owners.items() if o.lock.locked()}
+        # From the first look that found this step, not from the end of the one before: an owner that is being taken
+        # over has none, and after an outage of the broker the last one is old though nothing is stuck.
+        self._busy = {p: seen[p] if p in seen and seen[p][0] == at else (at, now) for p, at in busy.items()}
+        return all(now - since < STUCK_S for _, since in self._busy.values())
 
     async def watch_broker(self) -> None:
         """Asks the broker for metadata every few seconds. Runs until cancelled."""

@@ -22,7 +22,7 @@ from app.connectors.dv360.client import Dv360Connector
 from app.connectors.session import provider_session
 from app.domain.coverage import Freshness
 from app.domain.messages import Offer, StepOutcome
-from app.domain.model import Catalogue, ConnectorFacts
+from app.domain.model import Catalogue
 from app.domain.retry import RetryPolicy
 from app.domain.state import ConnectorRules, Rules
 from app.oauth.token_endpoint import TokenEndpoint
@@ -50,7 +50,7 @@ from app.streams.permits import PermitDesk
 from app.streams.planner_shell import PlannerShell
 from app.streams.projector import Projector
 from app.streams.topics import Names
-from app.streams.views import WorkerViews
+from app.streams.views import WorkerConnectors, WorkerViews
 from app.telemetry.metrics import Metrics
 
 
@@ -275,7 +275,7 @@ def build(settings: Settings) -> Worker:
         metrics=metrics,
     )
     ConsumerLag(topo.app, names, ownership.owners, metrics)
-    _agents(topo, names, publisher, rules, follower, stores, planner_shell, fetches, pace, point, metrics)
+    _agents(topo, names, publisher, rules, follower, stores, clock, planner_shell, fetches, pace, point, metrics)
     readiness = Readiness(topo.app, publisher, ownership, follower, stores.database, stores.cache)
     rest = _rest(settings, clock, metrics, names, publisher, follower, stores, readiness, rules)
     projector = Projector(broker, names.requests, f"{settings.streams.group}-projector", stores.history, metrics)
@@ -331,12 +331,14 @@ def _planner(
 
 def _agents(
     topo: topology.Topology, names: Names, publisher: Publisher, rules: Rules, follower: Follower, stores: Stores,
-    planner_shell: PlannerShell, fetches: FetchShell, pace: Pace, point: crash.CrashPoint, metrics: Metrics,
+    clock: Clock, planner_shell: PlannerShell, fetches: FetchShell, pace: Pace, point: crash.CrashPoint,
+    metrics: Metrics,
 ) -> None:  # fmt: skip
     intake_shell = IntakeShell(
         names=names, publisher=publisher, catalogue=rules.catalogue, replica=follower.connectors,
-        find_connector=stores.connectors.find, known_bodies=stores.history.known_bodies, pace=pace, crash=point,
-        metrics=metrics,
+        find_connector=stores.connectors.find, known_bodies=stores.history.known_bodies,
+        known_here=lambda request_id: follower.view(request_id) is not None, now=clock.now,
+        pace=pace, crash=point, metrics=metrics,
     )  # fmt: skip
     intake.register(topo.app, topo.commands, intake_shell.run)
     planner.register(topo.app, topo.planner, planner_shell.run)
@@ -347,14 +349,11 @@ def _rest(
     settings: Settings, clock: Clock, metrics: Metrics, names: Names, publisher: Publisher, follower: Follower,
     stores: Stores, readiness: Readiness, rules: Rules,
 ) -> RestServices:  # fmt: skip
-    async def find(connector_id: str) -> ConnectorFacts | None:
-        return follower.connectors.get(connector_id) or await stores.connectors.find(connector_id)
-
     auth = settings.auth
     return RestServices(
         publisher=Commands(publisher, names.commands),
         views=WorkerViews(follower, stores.history),
-        connector=find,
+        connector=WorkerConnectors(follower, stores.connectors).find,
         readiness=readiness.checks,
         metrics=metrics,
         verifier=build_verifier(

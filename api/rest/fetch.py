@@ -23,7 +23,7 @@ from app.domain.commands import FETCH_FIELDS, FetchCommand, nearest, parse, show
 from app.domain.errors import Fault
 from app.domain.identity import body_hash, idempotent_request_id
 from app.domain.intake import Refused, judge, today_at
-from app.domain.messages import RequestView
+from app.domain.messages import Accept, Cancel, RequestView
 from app.domain.model import Priority
 from app.domain.tracing import traceparent_of
 from app.ports import BrokerUnavailable
@@ -54,10 +54,10 @@ async def post(request: web.Request, principal: Principal) -> web.Response:
     key = _idempotency_key(request)
     body = await read_object(request)
     command = _command(body, principal.org_id, key, services.clock.now())
-    await _check(services, command)
+    accept = await _check(services, command)
     if not command.repeatable:
-        return await _submit(services, command, request)
-    return await _once(services, command, request)
+        return await _submit(services, command, accept, request)
+    return await _once(services, command, accept, request)
 
 
 def _no_parameters(request: web.Request) -> None:
@@ -97,7 +97,7 @@ def _new_request_id(now: int) -> str:
     return f"req_{uuid7(nanoseconds=now * 1_000_000).hex}"
 
 
-async def _check(services: RestServices, command: _Command) -> None:
+async def _check(services: RestServices, command: _Command) -> Accept:
     try:
         connector = await services.connector(command.parsed.connector_id)
     except AWAY:
@@ -113,9 +113,11 @@ async def _check(services: RestServices, command: _Command) -> None:
     )
     if isinstance(verdict, Refused):
         raise refusal(verdict.faults)
+    assert not isinstance(verdict, Cancel)  # a fetch command is judged
+    return verdict
 
 
-async def _once(services: RestServices, command: _Command, request: web.Request) -> web.Response:
+async def _once(services: RestServices, command: _Command, accept: Accept, request: web.Request) -> web.Response:
     """A command whose id follows from its key: answered from the request it already is, one at a time in this
     process."""
     if command.request_id in services.deciding:
@@ -123,7 +125,7 @@ async def _once(services: RestServices, command: _Command, request: web.Request)
     services.deciding.add(command.request_id)
     try:
         known = await _known(services, command.request_id)
-        return await _submit(services, command, request) if known is None else _answer(command, known)
+        return await _submit(services, command, accept, request) if known is None else _answer(command, known)
     finally:
         services.deciding.discard(command.request_id)
 
@@ -136,13 +138,16 @@ async def _known(services: RestServices, request_id: str) -> RequestView | None:
         return None
 
 
-async def _submit(services: RestServices, command: _Command, request: web.Request) -> web.Response:
+async def _submit(services: RestServices, command: _Command, accept: Accept, request: web.Request) -> web.Response:
     try:
         value = services.encode(command.record)
         await services.publisher.publish(command.parsed.connector_id, value, _trace(request))
     except BrokerUnavailable:
         raise Problem("broker_unavailable", retry_after_s=5, request_id=command.request_id) from None
+    services.published.note(accept)
     view = await services.views.wait_for(command.request_id, services.decide_within_s)
+    if view is not None:
+        services.published.forget(command.request_id)
     return _answer(command, view)
 
 

@@ -7,23 +7,46 @@ from aiohttp import web
 from api.rest.auth import Principal
 from api.rest.problem import Problem
 from api.rest.services import AWAY, SERVICES, RestServices
-from app.domain.identity import normalise
+from app.domain.identity import normalise, uuid7_millis
+from app.domain.messages import RequestView
 
 JSON = {"Content-Type": "application/json"}
+YOUNG_MS = 60_000
+WAIT_S = 1.0
+"""How long an unknown id that was made a moment ago is waited for: another worker may have accepted it just now, and
+the view is still on its way to this one."""
 PATH = "/api/v1/connectors/requests/{request_id}"
 
 
 async def get(request: web.Request, principal: Principal) -> web.Response:
-    """200 with the state; 404 for an unknown id, another organisation's, and what is no id at all; 503 while nobody
-    knows."""
+    """200 with the state, also of what was published here and is not decided on; 404 for an unknown id, another
+    organisation's, and what is no id at all; 503 while nobody knows."""
     services: RestServices = request.app[SERVICES]
     request_id = normalise("req", request.match_info["request_id"])
     if request_id is None:
         raise Problem("not_found")
+    view = await _view(services, request_id)
+    if view is None:
+        body = services.published.body(request_id, principal.org_id)
+    else:
+        services.published.forget(request_id)
+        body = services.bodies.of(view) if view.org_id == principal.org_id else None
+    if body is None:
+        raise Problem("not_found")
+    return web.Response(body=body, headers=JSON)
+
+
+async def _view(services: RestServices, request_id: str) -> RequestView | None:
     try:
         view = await services.views.get(request_id)
     except AWAY:
         raise Problem("view_unavailable", retry_after_s=1) from None
-    if view is None or view.org_id != principal.org_id:
-        raise Problem("not_found")
-    return web.Response(body=services.bodies.of(view), headers=JSON)
+    if view is None and request_id not in services.published and _young(request_id, services.clock.now()):
+        return await services.views.wait_for(request_id, WAIT_S)
+    return view
+
+
+def _young(request_id: str, now: int) -> bool:
+    """Made within the last minute, by a clock that may be ahead of ours as well."""
+    made = uuid7_millis(request_id)
+    return made is not None and abs(now - made) < YOUNG_MS

@@ -11,10 +11,10 @@ import orjson
 from aiohttp import web
 
 from api.rest.auth import TokenVerifier
-from app.domain.messages import RequestView
+from app.domain.messages import Accept, RequestView
 from app.domain.model import Catalogue, ConnectorFacts
 from app.ports import Clock, CommandPublisher, RequestViews, ViewUnavailable
-from app.services.status import Check, status_body
+from app.services.status import Check, published_body, status_body
 from app.streams.wire import encode_avro, schema_text
 from app.telemetry.metrics import Metrics
 
@@ -49,6 +49,35 @@ class StatusBodies:
         return body
 
 
+class Published:
+    """Requests that this process has published and whose view it has not seen yet; the oldest are forgotten first."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._accepted: OrderedDict[str, Accept] = OrderedDict()
+
+    def note(self, accept: Accept) -> None:
+        """The broker has it. The first command with an id counts, as it does on the topic."""
+        self._accepted.setdefault(accept.request_id, accept)
+        if len(self._accepted) > self._most:
+            self._accepted.popitem(last=False)
+
+    def forget(self, request_id: str) -> None:
+        """The request has a view: that says more."""
+        self._accepted.pop(request_id, None)
+
+    def body(self, request_id: str, org_id: int) -> bytes | None:
+        """The JSON body of a request that nobody has decided on; None for an unknown id and for another
+        organisation's."""
+        accept = self._accepted.get(request_id)
+        if accept is None or accept.connector.org_id != org_id:
+            return None
+        return orjson.dumps(published_body(accept))
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._accepted
+
+
 @dataclass(frozen=True)
 class RestServices:
     """``encode`` writes a plain command record as a value of ``connector.commands``; ``schema`` finds an Avro
@@ -69,6 +98,7 @@ class RestServices:
     version: str = "0.1.0"
     decide_within_s: float = 2.0
     bodies: StatusBodies = field(default_factory=StatusBodies)
+    published: Published = field(default_factory=Published)
     deciding: set[str] = field(default_factory=set)
     """Requests with an Idempotency-Key that are on their way through this process right now."""
 

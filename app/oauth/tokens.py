@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from app.deadline import within
 from app.domain.errors import ErrorClass, Failure, ProviderError
 from app.oauth.access import (
     CHECK_S,
@@ -38,6 +39,8 @@ _CLAIM_SLACK_S: Final = 10.0
 _RENEWAL_PAUSE_S: Final = 30.0
 _STORE_RETRY_S: Final = 15.0
 _REJECTED_S: Final = 60.0
+_STANDING_S: Final = 1.0
+"""How long the store may take to say whether the grant of a token that is still good stands."""
 _PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4)
 
 
@@ -182,7 +185,7 @@ class GrantTokenSource:
 
     async def _found_or_refreshed(self, key: Key, rejected: str | None, *, wait: bool) -> Held:
         for pause_s in self._patience(wait=wait):
-            row = await self._read(key)
+            row = await self._read(key, rejected)
             if row is None:
                 return await self._without_store(key, rejected)
             held = await self._known(row, key, rejected)
@@ -206,11 +209,14 @@ class GrantTokenSource:
         longest = 2 * (max((e.timeout_s for e in self._endpoints.values()), default=0.0) + _CLAIM_SLACK_S)
         return (*_PAUSES_S, *[_PAUSES_S[-1]] * int(longest / _PAUSES_S[-1]), 0.0)
 
-    async def _read(self, key: Key) -> Grant | None:
-        """The grant if it stands; None while the store is away. Raises ``ProviderError`` when it does not stand."""
+    async def _read(self, key: Key, rejected: str | None) -> Grant | None:
+        """The grant if it stands; None while the store is away, or silent though a good token is held. Raises
+        ``ProviderError`` when it does not stand."""
+        held = self._held.get(key)
+        limit_s = _STANDING_S if held is not None and self._good(held, rejected) else None
         try:
-            row = await self._grants.read(*key)
-        except ConnectionError:
+            row = await within(limit_s, self._grants.read(*key))
+        except (ConnectionError, TimeoutError):
             return None
         if row is None:
             raise _failure(ErrorClass.AUTHORISATION, "grant_unknown", "the connector's authorisation does not exist")

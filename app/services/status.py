@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
 
-from app.domain.messages import RequestView
+from app.domain.messages import Accept, RequestView
 from app.domain.model import PRIORITY_CLASS, RequestState
 
 PRIORITY_NAME: Mapping[int, str] = {number: name for name, number in PRIORITY_CLASS.items()}
@@ -105,6 +105,29 @@ def status_body(view: RequestView) -> dict[str, Any]:
         "completed_at": instant(view.completed_at),
         "deadline": instant(view.deadline_at),
     }
+
+
+def published_body(accept: Accept) -> dict[str, Any]:
+    """The state of a request that is on the command topic and not decided on: queued, its place and the instant of its
+    acceptance (the broker's) not known yet."""
+    view = RequestView(
+        request_id=accept.request_id,
+        org_id=accept.connector.org_id,
+        connector_id=accept.connector.connector_id,
+        connector_type=accept.connector.connector_type,
+        report_type=accept.report_type,
+        start=accept.start,
+        end=accept.end,
+        fields=accept.fields,
+        priority_class=accept.priority_class,
+        state=RequestState.QUEUED,
+        accepted_at=accept.accepted_at,
+        revision=0,
+        body_hash=accept.body_hash,
+        labels=accept.labels,
+        deadline_at=accept.deadline_at,
+    )
+    return status_body(view) | {"accepted_at": None}
 
 
 def _range(view: RequestView) -> dict[str, str] | None:

@@ -33,8 +33,9 @@ from app.telemetry.metrics import Metrics
 log = structlog.get_logger(__name__)
 FindConnector = Callable[[str], Awaitable[ConnectorFacts | None]]
 KnownBodies = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
-OLD_MS = 3_600_000
-"""A UUIDv7 older than the planner's marks, or no UUIDv7, is looked up in PostgreSQL before it counts as new (R10)."""
+OLD_MS = 3_000_000
+"""The planner's marks last an hour. What may be older, ten minutes left for clocks, is looked up in PostgreSQL before
+it counts as new (R10): a UUIDv7 made that long ago, an id that tells no time, and a record read again after so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,12 @@ class IntakeShell:
 
     def __init__(
         self, *, names: Names, publisher: Publisher, catalogue: Catalogue, replica: Mapping[str, ConnectorFacts],
-        find_connector: FindConnector, known_bodies: KnownBodies, pace: Pace, crash: CrashPoint, metrics: Metrics,
+        find_connector: FindConnector, known_bodies: KnownBodies, known_here: Callable[[str], bool],
+        now: Callable[[], int], pace: Pace, crash: CrashPoint, metrics: Metrics,
     ) -> None:  # fmt: skip
         self._names, self._publisher, self._catalogue, self._replica = names, publisher, catalogue, replica
         self._find_connector, self._known_bodies, self._crash = find_connector, known_bodies, crash
+        self._known_here, self._now = known_here, now
         self._pace, self._metrics = pace, metrics
 
     async def run(self, stream: Any) -> None:
@@ -133,14 +136,12 @@ class IntakeShell:
         found: Mapping[str, str] = await self._patiently("request history", partial(self._known_bodies, old))
         return found
 
-    @staticmethod
-    def _is_old(item: Received, request_id: str) -> bool:
+    def _is_old(self, item: Received, request_id: str) -> bool:
         if isinstance(item.command, CancelCommand):
             return False
-        if item.command is not None and getattr(item.command, "request_id", None) is None:
-            return False  # made from the record's own place: new by construction
-        millis = identity.uuid7_millis(request_id)
-        return millis is None or item.at - millis > OLD_MS
+        from_its_place = item.command is not None and getattr(item.command, "request_id", None) is None
+        made = item.at if from_its_place else identity.uuid7_millis(request_id)
+        return made is None or max(item.at, self._now()) - min(made, item.at) > OLD_MS
 
     async def _patiently(self, what: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Asks until there is an answer: with PostgreSQL away a command waits, it is neither refused nor dropped."""
@@ -195,7 +196,8 @@ class IntakeShell:
         """To the dead-letter topic, and one event if the id can be read and belongs to no accepted request."""
         out = [self._dead(item, reasons)]
         request_id = item.request_id
-        if request_id is None or request_id in known:
+        # Views come a moment after the planner's step: a refusal read in between still gets its event.
+        if request_id is None or request_id in known or self._known_here(request_id):
             return out
         message = intake.refusal(
             reasons,

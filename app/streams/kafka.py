@@ -125,7 +125,7 @@ class Commands:
         self._publisher, self._topic = publisher, topic
 
     async def publish(self, connector_id: str, value: bytes, headers: Headers = ()) -> None:
-        await self._publisher.send([Record(self._topic, value, connector_id.encode(), None, headers)], timeout_s=5.0)
+        await self._publisher.send([Record(self._topic, value, connector_id.encode(), None, headers)], timeout_s=1.8)
 
 
 async def transactional(broker: Broker, name: str, *, timeout_ms: int = 10_000) -> AIOKafkaProducer:

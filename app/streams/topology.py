@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -56,6 +58,14 @@ class Topology:
     fetches: Any
 
 
+def _data_folder() -> str:
+    """Faust wants one; with tables in memory nothing is written there. One for all: a worker that is killed could not
+    take away its own."""
+    folder = Path(tempfile.gettempdir(), f"connector-faust-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return str(folder)
+
+
 def build(settings: Any, names: Names, broker: Broker, worker: str) -> Topology:
     """``worker`` is this process's name in the group: an URL, as Faust's assignor tells it to all members."""
     app = ConnectorApp(
@@ -63,7 +73,7 @@ def build(settings: Any, names: Names, broker: Broker, worker: str) -> Topology:
         broker=";".join(f"kafka://{server.strip()}" for server in broker.servers.split(",")),
         canonical_url=worker,
         store="memory://",
-        datadir=tempfile.mkdtemp(prefix="connector-faust-"),
+        datadir=_data_folder(),
         version=1,
         autodiscover=False,
         web_enabled=False,

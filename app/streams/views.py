@@ -1,10 +1,28 @@
-"""``ports.RequestViews``: what this worker follows, else PostgreSQL."""
+"""``ports.RequestViews`` and connectors for REST: what this worker follows, else PostgreSQL, if it answers soon."""
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from app.deadline import within
 from app.domain.messages import RequestView
-from app.ports import RequestHistory, ViewUnavailable
+from app.domain.model import ConnectorFacts
+from app.ports import ConnectorStore, RequestHistory, ViewUnavailable
 from app.streams.follower import Follower
+
+LOOK_UP_S = 1.5
+"""How long a caller waits for PostgreSQL. A silent server would hold each call for the seconds that the pool allows."""
+
+T = TypeVar("T")
+
+
+async def _soon(look_up: Coroutine[Any, Any, T]) -> T:
+    """Raises ``ViewUnavailable`` when PostgreSQL is away or silent."""
+    try:
+        return await within(LOOK_UP_S, look_up)
+    except (OSError, TimeoutError) as exc:
+        raise ViewUnavailable("PostgreSQL is away") from exc
 
 
 class WorkerViews:
@@ -18,10 +36,18 @@ class WorkerViews:
         found = self._follower.view(request_id)
         if found is not None:
             return found
-        try:
-            return await self._history.find(request_id)
-        except (OSError, TimeoutError) as exc:
-            raise ViewUnavailable("request history is away") from exc
+        return await _soon(self._history.find(request_id))
 
     async def wait_for(self, request_id: str, timeout_s: float) -> RequestView | None:
         return await self._follower.next_view(request_id, timeout_s)
+
+
+class WorkerConnectors:
+    """Facts of connectors by id."""
+
+    def __init__(self, follower: Follower, store: ConnectorStore) -> None:
+        self._follower, self._store = follower, store
+
+    async def find(self, connector_id: str) -> ConnectorFacts | None:
+        """None: unknown. Raises ``ViewUnavailable`` while nobody can know."""
+        return self._follower.connectors.get(connector_id) or await _soon(self._store.find(connector_id))

@@ -38,11 +38,12 @@ class Wanted:
 
 @dataclass(slots=True)
 class Sorted:
-    """The command topic, sorted out. ``refused``: request id -> hex digests of the values that were put aside."""
+    """The command topic, sorted out. ``refused``: request id -> hex digest of each value that was put aside -> (ms,
+    offset) of its first record."""
 
     accepted: dict[str, Wanted] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
-    refused: dict[str, set[str]] = field(default_factory=dict)
+    refused: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
     repeats: int = 0
 
 
@@ -81,11 +82,14 @@ def _undecodable(
         report.add("bad command vanished", f"{record.source} ({wrong.code}) is not in the DLQ")
     known = wrong.partial.get("request_id")
     if known is not None and wrong.partial.get("type", "fetch") != "cancel":
-        found.refused.setdefault(known, set()).add(_digest(record))
+        _put_aside(known, record, found)
 
 
-def _digest(record: CommandRecord) -> str:
-    return hashlib.sha256(record.value or b"").hexdigest()
+def _put_aside(request_id: str, record: CommandRecord, found: Sorted) -> None:
+    digest = hashlib.sha256(record.value or b"").hexdigest()
+    place = (record.at, record.source[2])
+    known = found.refused.setdefault(request_id, {})
+    known[digest] = min(place, known.get(digest, place))
 
 
 def _sort_one(record: CommandRecord, body: Mapping[str, Any], dead: bool, found: Sorted, report: Report) -> None:
@@ -96,7 +100,7 @@ def _sort_one(record: CommandRecord, body: Mapping[str, Any], dead: bool, found:
         found.cancelled.add(request_id)
         return
     if dead:
-        found.refused.setdefault(request_id, set()).add(_digest(record))
+        _put_aside(request_id, record, found)
         return
     first = found.accepted.get(request_id)
     if first is None:
@@ -192,10 +196,22 @@ def _check_refused(found: Sorted, events: Sequence[Told], report: Report) -> Non
     possible = {
         name_id("evt", "refused", name, digest) for name, digests in found.refused.items() for digest in digests
     }
+    for event in events:
+        if event.refused and event.request_id in found.accepted and not _came_first(event, found):
+            report.add("refused though accepted", f"{event.request_id}: {event.event_id}")
     for event_id in told.keys() - possible:
         report.add("refused but not put aside", event_id)
     for event_id in expected - told.keys():
         report.add("refusal not told", event_id)
+
+
+def _came_first(event: Told, found: Sorted) -> bool:
+    """Whether the refused record stood before the one that was accepted: then its id was nobody's yet."""
+    wanted = found.accepted[event.request_id or ""]
+    return any(
+        event.event_id == name_id("evt", "refused", wanted.request_id, digest) and place < (wanted.at, wanted.source[2])
+        for digest, place in found.refused.get(wanted.request_id, {}).items()
+    )
 
 
 def _check_views(

@@ -283,6 +283,17 @@ def test_a_refused_command_is_answered_by_its_own_event(honest: World) -> None:
     assert problems == ["refusals: 2 commands are in the DLQ, 1 should be"]
 
 
+@pytest.mark.parametrize(("at", "kinds"), [(5_000, ["refused though accepted"]), (500, [])])
+def test_an_accepted_request_is_never_told_to_be_refused(honest: World, at: int, kinds: list[str]) -> None:
+    source, value = ("connector.commands", 1, 0), encode_avro("FetchCommand", body(2, report_type="nonsense"))
+    honest.evidence.commands.append(CommandRecord(source, at, value))
+    with_dead(Dead(source, "unknown_report_type", "there is none", value))(honest)
+    told = replace(REFUSED, request_id=request_id(2), event_id=refused_event_id(request_id(2), value))
+    honest.evidence.events.append(told)
+    counts = honest.judged().counts
+    assert [kind for kind in counts if kind != "refusals"] == kinds
+
+
 def test_a_repeat_in_another_format_is_the_same_command(honest: World) -> None:
     with_command(encode_avro("FetchCommand", body(1)))(honest)
     assert honest.judged().problems == []

@@ -138,6 +138,23 @@ async def test_without_postgresql_known_tokens_are_used_on(lab: Lab) -> None:
     assert (found.code, found.retryable, found.retry_after_s) == ("grant_store_unavailable", True, 15.0)
 
 
+async def test_a_silent_store_does_not_hold_up_a_token_that_is_good(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = await lab.connect()
+    source = lab.source()
+    first = await source.access_token(facts.org_id, facts.grant_id)
+    asked: list[str] = []
+
+    async def silent(_org_id: int, grant_id: str) -> None:
+        asked.append(grant_id)
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr(source._grants, "read", silent)
+    lab.clock.seconds += 6
+    async with asyncio.timeout(2):
+        assert await source.access_token(facts.org_id, facts.grant_id) == first
+    assert asked == [facts.grant_id]
+
+
 async def test_a_worker_that_died_between_call_and_end_delays_but_does_not_block(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

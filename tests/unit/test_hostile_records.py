@@ -141,7 +141,7 @@ async def handled(value: bytes, connector: ConnectorFacts, headers: Any = ()) ->
     shell = IntakeShell(
         names=Names(), publisher=SimpleNamespace(send=send), catalogue=CATALOGUE,  # type: ignore[arg-type]
         replica={connector.connector_id: connector}, find_connector=unused, known_bodies=nothing,
-        pace=Pace(), crash=lambda _point: None, metrics=Metrics(),  # type: ignore[arg-type]
+        known_here=lambda _: False, now=lambda: NOW, pace=Pace(), crash=lambda _point: None, metrics=Metrics(),  # type: ignore[arg-type]
     )  # fmt: skip
     record = SimpleNamespace(
         value=value, key=b"k", headers=headers, topic="connector.commands", partition=0, offset=1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from uuid_utils import uuid7
 
-from api.rest import problem
+from api.rest import problem, requests
 from api.rest.app import ROUTES, build_app
 from api.rest.server import serve
 from app.services.status import Check, CheckState
@@ -90,6 +92,29 @@ async def test_foreign_unknown_and_impossible_ids_get_one_answer(
     answer = await client.get(STATUS + request_id, headers=world.headers())
     assert answer.status == 404
     assert await answer.json(content_type=None) == problem.Problem("not_found").body()
+
+
+def made(at: int) -> str:
+    return f"req_{uuid7(nanoseconds=at * 1_000_000).hex}"
+
+
+async def test_a_request_made_elsewhere_a_moment_ago_is_waited_for(client: Client, world: RestWorld) -> None:
+    request_id = made(world.clock.now() - 30)
+    asked = asyncio.create_task(client.get(STATUS + request_id, headers=world.headers()))
+    await asyncio.sleep(0.1)
+    await world.views.put(replace(queued(world.clock.now()), request_id=request_id))
+    answer = await asked
+    assert (answer.status, (await answer.json())["request_id"]) == (200, request_id)
+
+
+@pytest.mark.parametrize(("age_ms", "waits"), [(30, True), (-30_000, True), (60_000, False)])
+async def test_only_a_young_unknown_id_is_waited_for(
+    client: Client, world: RestWorld, monkeypatch: pytest.MonkeyPatch, age_ms: int, waits: bool
+) -> None:
+    monkeypatch.setattr(requests, "WAIT_S", 0.2)
+    began = time.monotonic()
+    answer = await client.get(STATUS + made(world.clock.now() - age_ms), headers=world.headers())
+    assert (answer.status, time.monotonic() - began >= 0.2) == (404, waits)
 
 
 async def test_nobody_knows_is_503(client: Client, world: RestWorld) -> None:

@@ -12,10 +12,13 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from api.rest.app import build_app
+from api.rest.services import Published
 from app.domain.commands import FetchCommand, parse
 from app.domain.identity import idempotent_request_id, uuid7_millis
+from app.domain.messages import Accept
 from app.streams.wire import decode_command
-from app.testing.rest_world import CONNECTOR, FOREIGN_CONNECTOR, ORG, RestWorld, facts
+from app.testing.rest import answered
+from app.testing.rest_world import CONNECTOR, FOREIGN_CONNECTOR, ORG, OTHER_ORG, RestWorld, facts
 
 PATH = "/api/v1/connectors/fetch"
 Client = TestClient[Any, Any]
@@ -85,6 +88,41 @@ async def test_an_undecided_fetch_answers_202(client: Client, world: RestWorld) 
     assert (answer.status, body["queue_position"], body["status"]) == (202, None, "queued")
     assert answer.headers["Location"].endswith(body["request_id"])
     assert list(world.publisher.records[0][2]) == []
+
+
+async def status_of(client: Client, world: RestWorld, posted: ClientResponse, org_id: int = ORG) -> ClientResponse:
+    return await client.get(posted.headers["Location"], headers=world.headers(org_id=org_id))
+
+
+async def test_what_was_accepted_here_is_queued_until_its_view_comes(client: Client, world: RestWorld) -> None:
+    pattern, world.publisher.decides = world.publisher.decides, None
+    posted = await client.post(PATH, json=world.body(labels={"team": "x"}), headers=world.headers())
+    answer = await status_of(client, world, posted)
+    body = await answer.json()
+    assert (posted.status, answer.status) == (202, 200)
+    assert (body["request_id"], body["status"], body["queue_position"], body["accepted_at"]) == (
+        published(world).request_id, "queued", None, None,
+    )  # fmt: skip
+    assert (body["connector_id"], body["connector_type"], body["labels"]) == (CONNECTOR, "DV360", {"team": "x"})
+    assert (await status_of(client, world, posted, OTHER_ORG)).status == 404
+    assert pattern is not None
+    await world.views.put(replace(answered(pattern, published(world)), state="running"))
+    assert (await (await status_of(client, world, posted)).json())["status"] == "running"
+
+
+async def test_what_no_broker_took_is_not_queued(client: Client, world: RestWorld) -> None:
+    world.publisher.away = True
+    headers = world.headers() | {"Idempotency-Key": "k"}
+    body = await problem_of(await client.post(PATH, json=world.body(), headers=headers))
+    answer = await client.get(f"/api/v1/connectors/requests/{body['request_id']}", headers=world.headers())
+    assert answer.status == 404
+
+
+async def test_only_the_newest_undecided_requests_are_remembered() -> None:
+    kept, accept = Published(most=2), Accept("", facts(), "campaign_performance", 1, 2, (), 2, 0, "-")
+    for name in ("a", "b", "c", "b"):
+        kept.note(replace(accept, request_id=name))
+    assert [name in kept for name in ("a", "b", "c")] == [False, True, True]
 
 
 async def test_no_broker_is_503_and_says_which_request_it_was(client: Client, world: RestWorld) -> None:
