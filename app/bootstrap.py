@@ -337,7 +337,7 @@ def _agents(
     intake_shell = IntakeShell(
         names=names, publisher=publisher, catalogue=rules.catalogue, replica=follower.connectors,
         find_connector=stores.connectors.find, known_bodies=stores.history.known_bodies,
-        known_here=lambda request_id: follower.view(request_id) is not None, now=clock.now,
+        known_here=follower.holds, now=clock.now,
         pace=pace, crash=point, metrics=metrics,
     )  # fmt: skip
     intake.register(topo.app, topo.commands, intake_shell.run)

@@ -52,6 +52,10 @@ class Follower:
         raw = self._live.get(request_id) or self._closed.get(request_id)
         return None if raw is None else internal.load_view(raw)
 
+    def holds(self, request_id: str) -> bool:
+        """Whether a request's view is held here."""
+        return request_id in self._live or request_id in self._closed
+
     @property
     def live(self) -> int:
         """Live requests known here."""

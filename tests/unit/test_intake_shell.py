@@ -30,11 +30,11 @@ def uuid7(millis: int, number: int = 0) -> str:
     return f"req_{millis:012x}7abc8{number:015x}"
 
 
-def record(command: Mapping[str, Any] | bytes, *, offset: int = 0, at: int = NOW) -> Any:
-    """A fetch command as Faust hands it over, appended at ``at``."""
+def record(command: Mapping[str, Any] | bytes, *, offset: int = 0) -> Any:
+    """A fetch command as Faust hands it over, appended at ``NOW``."""
     value = command if isinstance(command, bytes) else encode_json("FetchCommand", command)
     return SimpleNamespace(
-        value=value, key=b"k", headers=[], topic="connector.commands", partition=0, offset=offset, timestamp=at / 1000
+        value=value, key=b"k", headers=[], topic="connector.commands", partition=0, offset=offset, timestamp=NOW / 1000
     )
 
 
@@ -99,24 +99,26 @@ async def test_a_record_read_again_when_its_mark_is_gone_is_no_second_request(ow
 
 
 @pytest.mark.parametrize(
-    ("appended", "read", "made", "asks"),
+    ("read", "made", "asks"),
     [
-        (0, 50, 0, False),
-        (0, 51, 0, True),
-        (0, 51, None, True),
-        (0, 50, None, False),
-        (0, 10, -40, False),
-        (0, 10, -41, True),
-        (0, 50, 600, False),  # made by a clock that is ahead: it is as old as its record
-        (0, -600, -50, False),  # read by a clock that is behind: the record's own time counts
-        (0, -600, -51, True),
+        (50, 0, False),
+        (51, 0, True),
+        (51, None, True),
+        (50, None, False),
+        (10, -40, False),
+        (10, -41, True),
+        (50, 600, False),  # made by a clock that is ahead: it is as old as its record
+        (51, 600, True),
+        (-600, -50, False),  # read by a clock that is behind: the record's own time counts
+        (-600, -51, True),
     ],
 )
-async def test_who_is_looked_up(appended: int, read: int, made: int | None, asks: bool) -> None:
+async def test_who_is_looked_up(read: int, made: int | None, asks: bool) -> None:
+    """``read`` and ``made`` in minutes after the record was appended; made None: the id comes from its place."""
     world = World()
     world.now = NOW + read * MINUTE
     own = {} if made is None else {"request_id": uuid7(NOW + made * MINUTE)}
-    accepted(await world.handle(record({**own, **BODY}, at=NOW + appended * MINUTE)))
+    accepted(await world.handle(record({**own, **BODY})))
     assert bool(world.asked) is asks
 
 
