@@ -202,9 +202,7 @@ def _table(told: Mapping[str, Any], files: list[dict[str, Any]], folder: Path) -
     if files:
         _say(f"\n  first rows of {str(files[0]['uri']).rpartition('/')[2]}:")
         _rows(Path(str(files[0]["uri"]).removeprefix("file://").removeprefix("file:")))
-    _say(
-        "\n  Everything that was started is stopped; its data went with it. Next: make up, then connector token --org 1"
-    )
+    _say("\n  Everything that was started is stopped; its data went with it. Next: make up, then README, One request")
     del folder
 
 

@@ -33,7 +33,7 @@ def judged(error: Exception) -> CommandFailed:
     if names & {"UndefinedTableError", "UndefinedColumnError"}:
         return CommandFailed("the database is not up to date", advice="connector migrate", code=NOT_READY)
     if names & {"StackError"}:
-        return CommandFailed(str(error), advice="python -m deploy.local down", code=NOT_READY)
+        return CommandFailed(str(error), advice="make down", code=NOT_READY)
     if names & {"KafkaConnectionError", "KafkaTimeoutError", "NodeNotReadyError", "BrokerUnavailable"}:
         return CommandFailed("the broker does not answer", advice="connector up", code=NOT_READY)
     if names & {"TimeoutError", "ConnectionError", "PostgresConnectionError", "CannotConnectNowError", "OSError"}:

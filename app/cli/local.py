@@ -29,6 +29,10 @@ STOP_S = 30.0
 _POLL_S = 0.1
 
 
+class StackStopped(Exception):
+    """Somebody else stopped the servers: worker and sandbox end with them."""
+
+
 @dataclass
 class LocalRun:
     """A running local installation in ``folder``. Use as a context manager; ``env`` is what its processes are given."""
@@ -43,6 +47,7 @@ class LocalRun:
 
     def __enter__(self) -> Self:
         self.folder = self.folder.resolve()
+        _refuse_taken(self.http_port)
         self.stack = Stack.start(self.folder, report=self.report)
         self._processes = Processes(self.folder / "logs" / "up.log")
         try:
@@ -57,7 +62,8 @@ class LocalRun:
 
     def _end(self) -> None:
         (self.folder / ENV_FILE).unlink(missing_ok=True)
-        self._processes.end(STOP_S)
+        # Without servers a worker has nothing to hand back, and nobody to hand it to.
+        self._processes.end(STOP_S if self.stack.running() else 1.0)
         self.stack.stop()
 
     def _environment(self) -> dict[str, str]:
@@ -99,10 +105,12 @@ class LocalRun:
         return self._processes.exit_code("worker")
 
     def follow(self, log: Path) -> int:
-        """Copies the worker's log to standard output until the worker ends; its exit code."""
+        """Copies the worker's log to standard output until the worker ends; its exit code. Raises ``StackStopped``."""
         with log.open("rb") as lines:
             while True:
                 self.checkpoint()
+                if not self.stack.running():
+                    raise StackStopped
                 code = self.worker_code()
                 piece = lines.read()
                 if piece:
@@ -129,6 +137,17 @@ class LocalRun:
                     return ready
             time.sleep(_POLL_S)
         raise CommandFailed(f"the {name} did not start; {tail(log)}", code=NOT_READY)
+
+
+def _refuse_taken(port: int) -> None:
+    """Before anything is started: a worker that cannot listen would be the last to say so."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            advice = "stop it, or take another port: connector up --port 0"
+            raise CommandFailed(f"port {port} is taken by another program", advice=advice, code=NOT_READY) from None
 
 
 def _free_port() -> int:

@@ -88,13 +88,16 @@ def up(
 
     Example: connector up, then in another terminal connector token --org 1
     """
-    from app.cli.local import LocalRun
+    from app.cli.local import LocalRun, StackStopped
 
     try:
         with _interruptible() as checkpoint, LocalRun(stack_folder(), _say, port, checkpoint=checkpoint) as local:
             code = _up(local, with_sandbox=with_sandbox)
     except KeyboardInterrupt:
         _say("stopped; the data stays in " + str(stack_folder()))
+        return
+    except StackStopped:
+        _say("the servers were stopped from elsewhere; worker and sandbox are stopped with them")
         return
     raise CommandFailed(f"the worker ended with {code}", advice=f"less {stack_folder()}/logs/worker.log")
 
@@ -124,6 +127,8 @@ def _up(local: LocalRun, *, with_sandbox: bool) -> int:
     local.publish_env()
     log = local.start_worker()
     _say(f"broker: {local.stack.broker_name}")
+    _say(f"Kafka:  {settings.kafka.bootstrap_servers}   (connector.commands in, connector.events out)")
+    _say(f"files:  {local.folder / 'results'}")
     _say(f"REST:   http://127.0.0.1:{settings.http.port}   (Ctrl-C stops everything)")
     return local.follow(log)
 

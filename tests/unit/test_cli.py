@@ -275,7 +275,7 @@ def test_a_stack_stands_in_where_the_environment_names_no_servers(tmp_path: Path
     [
         ("TopicMismatch", 3, "connector topics apply"),
         ("UndefinedTableError", 3, "connector migrate"),
-        ("StackError", 3, "python -m deploy.local down"),
+        ("StackError", 3, "make down"),
         ("KafkaConnectionError", 3, "connector up"),
         ("StoreUnavailable", 3, "connector up"),
         ("SettingsError", 78, "correct these, then: connector config show"),
