@@ -99,15 +99,20 @@ async def _leave(worker: Worker) -> None:
     """Ends or hands back what runs, then notes how far this worker has read while its streams still flow. Faust's own
     commit on the way out may miss what was acknowledged since the last regular one; the next owner would run those
     finished steps again, and load Arrow for it (38 MB resident)."""
-    watchdog = threading.Timer(LEAVE_S, os._exit, (os.EX_TEMPFAIL,))
-    watchdog.daemon = True
-    watchdog.start()
     await worker.fetches.stop(STOP_S)
     try:
         async with asyncio.timeout(COMMIT_S):
             await worker.topology.app.consumer.commit()
     except Exception as exc:  # noqa: BLE001 - what is not noted is read again, and every reader stands that
         log.warning("offsets_not_committed", error=type(exc).__name__)
+
+
+async def _leave_in_time(worker: Worker) -> None:
+    """Ends the process for good after ``LEAVE_S``, whatever hangs; so it is no part of ``_leave``, which returns."""
+    watchdog = threading.Timer(LEAVE_S, os._exit, (os.EX_TEMPFAIL,))
+    watchdog.daemon = True
+    watchdog.start()
+    await _leave(worker)
 
 
 def run(settings: Settings) -> None:
@@ -121,7 +126,7 @@ def run(settings: Settings) -> None:
     app.finalize()
     app.conf.web_enabled = False
     companions = Companions(worker)
-    app.before_leave = lambda: _leave(worker)
+    app.before_leave = lambda: _leave_in_time(worker)
     runner = faust.Worker(
         app,
         companions,
