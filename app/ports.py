@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.domain.messages import Event, Offer, RequestView, StoredFile
+from app.domain.messages import Accept, Event, Offer, RequestView, StoredFile
 from app.domain.model import ConnectorFacts, Quota, ReportType
 
 
@@ -30,6 +30,15 @@ class Permit:
     usable_until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a call that left has ended: milliseconds until its answer began (or until it failed), and whether the
+    provider did its part (``ok`` False: no answer, a cut one, or a 5xx)."""
+
+    latency_ms: int
+    ok: bool
+
+
 class Permits(Protocol):
     """Asks the planner for permits on behalf of one leased step. One permit, one HTTP request."""
 
@@ -37,8 +46,8 @@ class Permits(Protocol):
         """Waits for a permit. Raises ``PermitDenied``: ``stale`` (stop, say nothing) or ``quota`` (hand the step
         back)."""
 
-    def give_back(self, permit: Permit) -> None:
-        """The permit's call has ended, in whatever way; never blocks."""
+    def give_back(self, permit: Permit, ended: Ended | None = None) -> None:
+        """The permit's call has ended, as ``ended`` says (None: it never left); never blocks."""
 
 
 class TokenSource(Protocol):
@@ -95,7 +104,15 @@ class Calls(Protocol):
         (provider_system, retryable). ``authorised=False`` sends no credential (signed download links)."""
 
     def stream(
-        self, method: str, url: str, *, charge: str, data: bool = False, authorised: bool = True
+        self,
+        method: str,
+        url: str,
+        *,
+        charge: str,
+        data: bool = False,
+        authorised: bool = True,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[HttpStream]:
         """One call whose body is read in pieces."""
 
@@ -177,6 +194,33 @@ class RequestViews(Protocol):
 
 class ViewUnavailable(Exception):
     """Partitions are moving and PostgreSQL is away: ask again."""
+
+
+class PlannerBoard(Protocol):
+    """What one planner says of this moment (ADR 8). Reading changes nothing. Bodies are plain JSON values as
+    docs/front-door.md shows them, instants as ISO 8601 text."""
+
+    def part(self, org_id: int, connector_ids: Sequence[str]) -> dict[str, Any]:
+        """``{"as_of", "queue": {"total_queued", "your_requests", "positions", "estimated_wait_seconds", "requests"},
+        "connectors": {id: {"health", "rate_limit"}}}``: the organisation's queued requests of this type, best first
+        (``requests`` the first 100), and these connectors; ``total_queued`` counts everybody's."""
+
+    def live(self, request_id: str) -> dict[str, Any] | None:
+        """The fields of a status body that change by themselves, with ``as_of``; None for a request that is not live
+        here."""
+
+    def dry_run(self, accept: Accept) -> dict[str, Any]:
+        """The plan for a command that passed validation; nothing is queued."""
+
+
+class PlannerBoards(Protocol):
+    """Who can say it."""
+
+    def here(self, connector_type: str) -> PlannerBoard | None:
+        """The board of a planner that this worker owns and that is ready."""
+
+    def owner(self, connector_type: str) -> str | None:
+        """Base URL (no trailing slash) of another worker that owns it; None while nobody or this worker does."""
 
 
 class ConnectorStore(Protocol):

@@ -7,8 +7,8 @@ ranges that overlap, so no gap is fetched in vain. Nobody waits for a window to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from app.domain import coverage, identity
 from app.domain.coverage import Run
@@ -65,18 +65,25 @@ def plan(state: State, request: Request) -> Request:
 
 
 def _attach(state: State, request: Request, missing: list[Days]) -> tuple[list[Days], list[str]]:
-    """Days that a running batch is fetching already are taken from it, unless the provider refused it as a whole once:
-    another such refusal would be everybody's."""
-    parts: list[str] = []
+    """Days that a running batch is fetching already are taken from it."""
+    missing, taken = _taken(state, request, missing)
+    for batch in taken:
+        state.put_batch(_with_member(batch, request))
+    return missing, [batch.batch_id for batch in taken]
+
+
+def _taken(state: State, request: Request, missing: list[Days]) -> tuple[list[Days], list[Batch]]:
+    """What running batches leave missing, and which of them serve the request. One that the provider refused as a whole
+    once takes nobody: another such refusal would be everybody's."""
+    taken: list[Batch] = []
     extras = set(extras_of(state, request.accept))
     for batch in list(state.running(_data_set(request.accept))):
         wanted = any(gap.overlaps(batch.days) for gap in missing)
         room = len(batch.members) < state.rules.max_members and not batch.alone
         if wanted and room and extras <= set(batch.extras) and not _too_old(state, batch, request.accept):
-            state.put_batch(_with_member(batch, request))
-            parts.append(batch.batch_id)
+            taken.append(batch)
             missing = [g for gap in missing for g in coverage.gaps(gap, [batch.days])]
-    return missing, parts
+    return missing, taken
 
 
 def _too_old(state: State, batch: Batch, accept: Accept) -> bool:
@@ -86,25 +93,53 @@ def _too_old(state: State, batch: Batch, accept: Accept) -> bool:
     return state.now - batch.read_at > max(accept.max_age_s * 1000, state.rules.freshness.floor_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What ``plan`` would do: days held already, batches under way that serve it, and the batches it would make or
+    become a part of, by batch id; those in ``new`` are not there yet."""
+
+    held: int
+    running: tuple[Batch, ...]
+    queued: Mapping[str, Batch]
+    new: frozenset[str]
+    days: int
+
+
+def preview(state: State, request: Request) -> Preview:
+    """``plan`` without doing it. ``days``: how many are left to fetch. Changes nothing."""
+    missing = coverage.gaps(request.days, held(state, request, now=state.now))
+    kept = len(request.days) - sum(map(len, missing))
+    taken: list[Batch] = []
+    if not request.accept.force:
+        missing, taken = _taken(state, request, missing)
+    queued: dict[str, Batch] = {}
+    for gap in missing:
+        whole, _ = _merged(state, _new_batch(state, request, gap))
+        queued[whole.batch_id] = whole
+    new = frozenset(name for name in queued if name not in state.batches)
+    return Preview(kept, tuple(taken), queued, new, sum(map(len, missing)))
+
+
 def _join(state: State, request: Request, gap: Days) -> str:
     """Merges the gap into the waiting batches of its window that it overlaps, else makes a batch of its own."""
-    accept = request.accept
-    mine = _new_batch(state, request, gap)
-    merged = [mine]
-    days = gap
+    whole, others = _merged(state, _new_batch(state, request, gap))
+    for other in others:
+        _rename(state, other, whole.batch_id, but=request.accept.request_id)
+        state.drop_batch(other.batch_id)
+    state.put_batch(whole)
+    return whole.batch_id
+
+
+def _merged(state: State, mine: Batch) -> tuple[Batch, list[Batch]]:
+    """The batch that a new one becomes a part of, or is, under the oldest id; and the joined ones that lose theirs."""
+    merged, days = [mine], mine.days
     candidates = _candidates(state, mine)
     while hit := next((b for b in candidates if b.days.overlaps(days) and _fits(state, merged, b)), None):
         candidates.remove(hit)
         merged.append(hit)
         days = days.union(hit.days)
     older = sorted(merged[1:], key=lambda b: (b.accepted_at, b.batch_id))
-    keep = older[0] if older else mine
-    whole = _merge(keep, merged, days)
-    for other in older[1:]:
-        _rename(state, other, whole.batch_id, but=accept.request_id)
-        state.drop_batch(other.batch_id)
-    state.put_batch(whole)
-    return whole.batch_id
+    return _merge(older[0] if older else mine, merged, days), older[1:]
 
 
 def _new_batch(state: State, request: Request, gap: Days) -> Batch:

@@ -11,7 +11,7 @@ from app.domain.coverage import Run
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Event, RequestView
 from app.domain.model import ConnectorFacts, RequestState
-from app.domain.rate_limit import Bucket
+from app.domain.rate_limit import Bucket, Window
 from app.domain.state import Batch, Mark, Request, State
 
 MAX_ROUNDS = 3
@@ -167,7 +167,7 @@ def view(
 ) -> RequestView:
     """What GET answers: the request's row, its place and why it waits."""
     accept = request.accept
-    batch = _first_open(state, request)
+    batch = first_open(state, request)
     closed = request.state in lifecycle.TERMINAL
     return RequestView(
         request_id=accept.request_id,
@@ -227,24 +227,37 @@ def progress(state: State, batch: Batch | None) -> int:
     return min(99, 100 * batch.calls // max(planned, batch.calls + 1))
 
 
-def estimate_s(state: State, batch: Batch | None) -> float:
-    """Seconds until the data is probably there: turns ahead of it at the measured mean duration."""
+def estimate_s(state: State, batch: Batch | None, now: int | None = None) -> float:
+    """Seconds until the data is probably there: turns ahead of it at the measured mean duration. ``now`` may be later
+    than the last step."""
     place = 0 if batch is None else (state.queue.position(batch.batch_id) or 0)
+    until = 0 if batch is None else state.waiting.get(batch.batch_id, {}).get("until") or 0
+    return expected_s(state, place, until, now) if batch is not None else 0.0
+
+
+def expected_s(state: State, place: int, until: int, now: int | None = None) -> float:
+    """The same for a place in the queue that cannot start before ``until`` (ms; 0: at once)."""
     rounds = (place + state.rules.max_concurrent - 1) // state.rules.max_concurrent
-    until = 0 if batch is None else max(0, (state.waiting.get(batch.batch_id, {}).get("until") or 0) - state.now)
-    return round((max(until, rounds * state.mean_ms) + (0 if batch is None else state.mean_ms)) / 1000, 1)
+    blocked = max(0, until - (state.now if now is None else now))
+    return round((max(blocked, rounds * state.mean_ms) + state.mean_ms) / 1000, 1)
 
 
 def rate_limit(state: State, accept: Accept) -> dict[str, Any] | None:
     """The bucket with the least remaining share among those the data calls spend from."""
-    windows = [b.window(state.now) for b in _spent_by(state, accept.connector)]
-    if not windows:
+    least = least_window(state, accept.connector, state.now)
+    if least is None:
         return None
-    least = min(windows, key=lambda w: w.remaining / w.quota.limit)
     return {"current": least.used, "limit": least.quota.limit, "reset_at": least.reset_at, "bucket": least.quota.name}
 
 
-def _spent_by(state: State, connector: ConnectorFacts) -> list[Bucket]:
+def least_window(state: State, connector: ConnectorFacts, now: int) -> Window | None:
+    """The window with the least remaining share among the buckets that a connector's data calls spend from."""
+    windows = [b.window(now) for b in spent_by(state, connector)]
+    return min(windows, key=lambda w: w.remaining / w.quota.limit, default=None)
+
+
+def spent_by(state: State, connector: ConnectorFacts) -> list[Bucket]:
+    """The buckets that a connector's data calls spend from."""
     limits = state.limits_of(connector)
     return [b for charge in state.rules_of(connector).minimum_calls for b in limits.of(charge, connector)]
 
@@ -280,6 +293,7 @@ def charge_members(state: State, batch: Batch, *, attempts: int) -> None:
         )
 
 
-def _first_open(state: State, request: Request) -> Batch | None:
+def first_open(state: State, request: Request) -> Batch | None:
+    """The batch that a request waits for first: its best place in the queue, else one that is under way."""
     found = [b for p in request.parts if (b := state.batches.get(p)) is not None]
     return min(found, key=lambda b: (b.state != "queued", state.queue.position(b.batch_id) or 0), default=None)

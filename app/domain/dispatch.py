@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
-from app.domain import batching, closing, events, lifecycle, rate_limit
+from app.domain import batching, closing, events, health, lifecycle, rate_limit
 from app.domain.coverage import DataSet
-from app.domain.messages import Answer, Ask, Event, Offer
+from app.domain.health import Health
+from app.domain.messages import Answer, Ask, Event, Offer, Returned
 from app.domain.rate_limit import Bucket, Full, PermitRow
 from app.domain.state import Batch, Lease, State, members_of, reserve
 
@@ -115,11 +117,20 @@ def room(state: State, batch: Batch) -> Full | None:
 
 def wait(state: State, batch: Batch, reason: str, until: int | None, bucket: str | None = None) -> None:
     """Notes why a batch waits; its members' views follow when the kind of reason changes."""
-    new = {"reason": reason, "until": until} | ({"bucket": bucket} if bucket else {})
+    new = _reason(reason, until, bucket)
     old = state.waiting.get(batch.batch_id)
     state.waiting[batch.batch_id] = new
     if old is not None and old["reason"] != reason:
         state.touched.update(dict.fromkeys(m for m in batch.members if m in state.requests))
+
+
+def _reason(reason: str, until: int | None, bucket: str | None = None) -> dict[str, Any]:
+    return {"reason": reason, "until": until} | ({"bucket": bucket} if bucket else {})
+
+
+def quota_reason(full: Full) -> dict[str, Any]:
+    """Why a fetch that needs a full bucket waits."""
+    return _reason("quota", full.until, full.key.partition("|")[0])
 
 
 def blocked(state: State, batch: Batch, full: Full) -> None:
@@ -280,7 +291,8 @@ def _answer(state: State, message: Ask) -> Answer | None:
 
 def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> None:
     """Spends a permit from every bucket, durably; with the data call's permit the data set's version is drawn (R7)."""
-    row = PermitRow(message.ask_id, batch.batch_id, message.charge, tuple(b.key for b in buckets), state.now)
+    keys, connector_id = tuple(b.key for b in buckets), batch.connector.connector_id
+    row = PermitRow(message.ask_id, batch.batch_id, message.charge, keys, state.now, connector_id=connector_id)
     for key, counts in rate_limit.hit(buckets, row).items():
         state.put(f"d/{key}", counts)
     if buckets:
@@ -295,12 +307,17 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     state.put_batch(batch)
 
 
-def returned(state: State, ask_ids: tuple[str, ...]) -> None:
-    """Calls have ended: their slots are free one period from now."""
-    for ask_id in ask_ids:
+def returned(state: State, message: Returned) -> None:
+    """Calls have ended: their slots are free one period from now, and how they ended is their connectors' health."""
+    ends = {ask_id: (latency_ms, bool(ok)) for ask_id, latency_ms, ok in message.ends}
+    for ask_id in message.ask_ids:
         row = state.permits.get(ask_id)
         if row is None or row.returned_at is not None:
             continue
+        if ask_id in ends and row.connector_id:
+            latency_ms, ok = ends[ask_id]
+            known = state.health.get(row.connector_id, Health())
+            state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=ok))
         row = replace(row, returned_at=state.now)
         state.put(f"p/{ask_id}", row)
         for bucket in buckets_of(state, row):

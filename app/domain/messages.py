@@ -76,9 +76,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Worker -> planner: these permits' calls have ended (answered, failed or never sent)."""
+    """Worker -> planner: these permits' calls have ended (answered, failed or never sent). ``ends``: of each that left,
+    in (ask id, ms until its answer began, 1 if the provider did its part else 0)."""
 
     ask_ids: tuple[str, ...]
+    ends: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ HANDLERS: dict[type, Callable[[State, Any], None]] = {
     Refuse: refuse,
     Cancel: cancel,
     Ask: dispatch.ask,
-    Returned: lambda state, m: dispatch.returned(state, m.ask_ids),
+    Returned: lambda state, m: dispatch.returned(state, m),
     Heartbeat: lambda state, m: dispatch.hear(state, m.worker, m.held),
     Members: lambda state, m: dispatch.members_changed(state, m.workers),
     StepOutcome: outcome.apply,

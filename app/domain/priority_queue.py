@@ -40,6 +40,10 @@ class PriorityQueue:
         key = self._of.get(batch_id)
         return None if key is None else bisect_left(self._keys, key) + 1
 
+    def rank(self, batch_id: str, priority_class: int, accepted_at: int) -> int:
+        """1-based rank that a batch with this key has, or would have."""
+        return bisect_left(self._keys, (priority_class, accepted_at, batch_id)) + 1
+
     def __iter__(self) -> Iterator[str]:
         """Batch ids, best first, over a copy: the queue may change while one walks it."""
         return iter([key[2] for key in self._keys])

@@ -40,6 +40,7 @@ class PermitRow:
     keys: tuple[str, ...]
     granted_at: int
     returned_at: int | None = None
+    connector_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ class Bucket:
         return min(free, now + self.quota.period_ms + _MS_GUARD)
 
     def window(self, now: int) -> Window:
-        used = self.used(now)
+        """Looks only: ``now`` may be an estimate, and must not set a permit free."""
+        used = self.used(now) if self.calendar else sum(free > now for free in self.taken.values())
         closed = self.closed_until > now
         remaining = 0 if closed else max(0, self.quota.limit - used)
         reset = self.next_day(now) if self.calendar else max(self.taken.values(), default=now)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.coverage import DataSet, Freshness
+from app.domain.health import Health
 from app.domain.messages import Accept, Answer, Ask, Event, Milestone, Offer, RequestView
 from app.domain.model import Catalogue, ConnectorFacts, Days, Quota
 from app.domain.priority_queue import PriorityQueue
@@ -176,6 +177,7 @@ KINDS: Mapping[str, type] = {
     "p": PermitRow,
     "m": Mark,
     "x": Closure,
+    "h": Health,
 }
 """Row key prefix -> row class. ``d/<bucket>`` rows (calendar counts) and ``o`` (inbox position) are plain JSON."""
 
@@ -193,6 +195,12 @@ class State:
     marks: dict[str, Mark] = field(default_factory=dict)
     closures: dict[str, Closure] = field(default_factory=dict)
     days: dict[str, dict[int, int]] = field(default_factory=dict)
+    health: dict[str, Health] = field(default_factory=dict)
+    """By connector id."""
+    by_org: dict[int, dict[str, None]] = field(default_factory=dict)
+    """Organisation -> its live requests, in order of their arrival."""
+    queued: int = 0
+    """Live requests in state queued."""
     limits: dict[str, Limits] = field(default_factory=dict)
     queue: PriorityQueue = field(default_factory=PriorityQueue)
     open_batches: dict[str, dict[str, None]] = field(default_factory=dict)
@@ -225,7 +233,7 @@ class State:
     def drop(self, key: str) -> None:
         """Deletes a row and notes the change."""
         kind, _, name = key.partition("/")
-        self._table(kind).pop(name, None)
+        self._count(kind, self._table(kind).pop(name, None), None)
         self.changes.rows[key] = None
 
     def put_request(self, row: Request) -> None:
@@ -287,12 +295,27 @@ class State:
     def store(self, key: str, row: Any) -> None:
         """Takes a row in without noting a change, as at a restart."""
         kind, _, name = key.partition("/")
-        self._table(kind)[name] = row
+        table = self._table(kind)
+        self._count(kind, table.get(name), row)
+        table[name] = row
+
+    def _count(self, kind: str, old: Any, new: Any) -> None:
+        """Keeps the indexes of requests in step with their rows."""
+        if kind != "r":
+            return
+        self.queued += (new is not None and new.state == "queued") - (old is not None and old.state == "queued")
+        if old is None and new is not None:
+            self.by_org.setdefault(new.accept.connector.org_id, {})[new.accept.request_id] = None
+        elif new is None and old is not None:
+            mine = self.by_org.get(old.accept.connector.org_id, {})
+            mine.pop(old.accept.request_id, None)
+            if not mine:
+                self.by_org.pop(old.accept.connector.org_id, None)
 
     def _table(self, kind: str) -> dict[str, Any]:
         tables: dict[str, dict[str, Any]] = {
             "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
-            "x": self.closures, "d": self.days,
+            "x": self.closures, "d": self.days, "h": self.health,
         }  # fmt: skip
         return tables[kind]
 

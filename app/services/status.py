@@ -42,7 +42,7 @@ def instant(ms: int | None) -> str | None:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def _shown(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def shown(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A planner's small mapping for outsiders: whole numbers under names of instants become text."""
     if facts is None:
         return None
@@ -71,8 +71,8 @@ def fetch_body(request_id: str, view: RequestView | None) -> dict[str, Any]:
         "queue_position": view.queue_position,
         "estimated_wait_seconds": view.estimated_wait_s,
         "batched_with": view.batched_with,
-        "rate_limit_status": _shown(view.rate_limit),
-        "waiting": _shown(view.waiting),
+        "rate_limit_status": shown(view.rate_limit),
+        "waiting": shown(view.waiting),
     }
 
 
@@ -82,16 +82,16 @@ def status_body(view: RequestView) -> dict[str, Any]:
         "request_id": view.request_id,
         "status": view.state,
         "progress": view.progress,
-        "result": _shown(view.result),
+        "result": shown(view.result),
         "execution_time_ms": view.execution_time_ms,
         "cost": None if view.cost is None else float(view.cost),
         "cost_unit": COST_UNIT,
-        "waiting": _shown(view.waiting),
-        "error": _shown(view.error),
+        "waiting": shown(view.waiting),
+        "error": shown(view.error),
         "queue_position": view.queue_position,
         "estimated_wait_seconds": view.estimated_wait_s,
         "batched_with": view.batched_with,
-        "rate_limit_status": _shown(view.rate_limit),
+        "rate_limit_status": shown(view.rate_limit),
         "connector_id": view.connector_id,
         "connector_type": view.connector_type,
         "report_type": view.report_type,

@@ -168,6 +168,12 @@ def members(app: faust.App) -> tuple[str, ...]:
     return tuple(sorted({*assignor._tps_url.values(), *assignor._external_tps_url.values()}))
 
 
+def owners(app: faust.App, topic: str) -> dict[int, str]:
+    """Partition of a topic -> the worker that holds it in the current assignment, by its announced name."""
+    assignor: Any = app.assignor
+    return {tp.partition: url for tp, url in assignor._tps_url.items() if tp.topic == topic}
+
+
 def generation(app: faust.App) -> int:
     """The assignment's number; records of an older one are handled by somebody else, or again."""
     return int(app.consumer_generation_id)

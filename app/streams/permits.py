@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,7 +16,7 @@ import structlog
 from app.domain.errors import PermitDenied
 from app.domain.messages import Answer, Ask, Offer, Returned
 from app.domain.model import INBOX_PARTITION
-from app.ports import BrokerUnavailable, Clock, Permit
+from app.ports import BrokerUnavailable, Clock, Ended, Permit
 from app.streams import internal
 from app.streams.kafka import Publisher, Record
 
@@ -37,7 +37,7 @@ class PermitDesk:
     broker_now: Callable[[], int]
     _open: dict[str, tuple[asyncio.Future[Answer], int]] = field(default_factory=dict)
     _abandoned: dict[str, int] = field(default_factory=dict)
-    _returns: dict[int, list[str]] = field(default_factory=dict)
+    _returns: dict[int, list[tuple[str, Ended | None]]] = field(default_factory=dict)
     _flusher: asyncio.Task[None] | None = None
 
     def of(self, offer: Offer) -> StepPermits:
@@ -96,9 +96,9 @@ class PermitDesk:
             while len(self._abandoned) > 10_000:
                 self._abandoned.pop(next(iter(self._abandoned)))
 
-    def give_back(self, ask_id: str, partition: int) -> None:
+    def give_back(self, ask_id: str, partition: int, ended: Ended | None = None) -> None:
         """Notes that a permit's call has ended; told to the planner within a few hundredths of a second."""
-        self._returns.setdefault(partition, []).append(ask_id)
+        self._returns.setdefault(partition, []).append((ask_id, ended))
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self.flush())
 
@@ -106,7 +106,7 @@ class PermitDesk:
         """Sends what was given back. What cannot be told costs room until the permit's latest end, never more."""
         await asyncio.sleep(_COALESCE_S)
         returns, self._returns = self._returns, {}
-        records = [Record(self.inbox, internal.dump(Returned(tuple(ids))), None, p) for p, ids in returns.items()]
+        records = [Record(self.inbox, internal.dump(_returned(ends)), None, p) for p, ends in returns.items()]
         try:
             await self.publisher.send(records)
         except BrokerUnavailable:
@@ -123,5 +123,10 @@ class StepPermits:
     async def take(self, charge: str, *, data: bool = False) -> Permit:
         return await self.desk.ask(self.offer, charge, data=data)
 
-    def give_back(self, permit: Permit) -> None:
-        self.desk.give_back(permit.ask_id, INBOX_PARTITION[self.offer.connector.connector_type])
+    def give_back(self, permit: Permit, ended: Ended | None = None) -> None:
+        self.desk.give_back(permit.ask_id, INBOX_PARTITION[self.offer.connector.connector_type], ended)
+
+
+def _returned(ends: Sequence[tuple[str, Ended | None]]) -> Returned:
+    left = tuple((ask_id, ended.latency_ms, int(ended.ok)) for ask_id, ended in ends if ended is not None)
+    return Returned(tuple(ask_id for ask_id, _ in ends), left)

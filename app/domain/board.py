@@ -1,0 +1,148 @@
+"""What a planner says of this moment: places, reasons, estimates, quotas, health, and what a command would do.
+
+Reads a state between two of its steps and changes nothing in it. ``now`` (ms) may be later than the last step: an
+estimate, good enough to show and never used to decide.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.domain import batching, closing, dispatch
+from app.domain.health import Condition, condition
+from app.domain.messages import Accept
+from app.domain.model import ConnectorFacts
+from app.domain.rate_limit import Window
+from app.domain.state import Batch, Request, State
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One live request as it stands. ``position`` None: it does not wait for its turn."""
+
+    accept: Accept
+    state: str
+    position: int | None
+    wait_s: float
+    waiting: Mapping[str, Any] | None
+    progress: int
+    batched_with: tuple[str, ...]
+    window: Window | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command would do. ``calls``: charge -> the declared minimum of calls of the fetches it would cause;
+    ``windows``: the buckets these spend from, with the calls each would lose."""
+
+    outcome: str
+    asked: int
+    held: int
+    running: int
+    to_fetch: int
+    batches: tuple[Batch, ...]
+    new: frozenset[str]
+    calls: Mapping[str, int]
+    windows: tuple[tuple[Window, int], ...]
+    position: int | None
+    wait_s: float
+    waiting: Mapping[str, Any] | None
+
+
+def place(state: State, request_id: str, now: int) -> Place | None:
+    """A live request's place; None for one that is not live here."""
+    request = state.requests.get(request_id)
+    return None if request is None else _place(state, request, now)
+
+
+def queue(state: State, org_id: int, now: int) -> list[Place]:
+    """An organisation's queued requests, best place first."""
+    mine = (state.requests[name] for name in state.by_org.get(org_id, {}))
+    places = [_place(state, request, now) for request in mine if request.state == "queued"]
+    return sorted(places, key=lambda p: (p.position or 0, p.accept.accepted_at, p.accept.request_id))
+
+
+def health(state: State, connector_id: str, now: int) -> Condition:
+    """How a connector's calls went lately."""
+    return condition(state.health.get(connector_id), now)
+
+
+def window(state: State, connector: ConnectorFacts, now: int) -> Window | None:
+    """The bucket with the least remaining share among those that the connector's data calls spend from."""
+    return closing.least_window(state, connector, now)
+
+
+def plan(state: State, accept: Accept) -> Plan:
+    """The plan for a command that passed validation, as if it came with the newest inbox record."""
+    request = Request(replace(accept, accepted_at=state.now))
+    found = batching.preview(state, request)
+    first = min(found.queued.values(), key=lambda b: _rank(state, b), default=None)
+    calls = _calls(state, accept.connector, len(found.new))
+    full = None if first is None else dispatch.room(state, first)
+    waiting = None if full is None else dispatch.quota_reason(full)
+    position = None if first is None else _rank(state, first)
+    return Plan(
+        outcome=_outcome(found),
+        asked=len(request.days),
+        held=found.held,
+        running=len(request.days) - found.held - found.days,
+        to_fetch=found.days,
+        batches=(*found.running, *found.queued.values()),
+        new=found.new,
+        calls=calls,
+        windows=_windows(state, accept.connector, calls),
+        position=position,
+        wait_s=_plan_wait_s(state, found, position, 0 if full is None else full.until),
+        waiting=waiting,
+    )
+
+
+def _place(state: State, request: Request, now: int) -> Place:
+    batch = closing.first_open(state, request)
+    return Place(
+        accept=request.accept,
+        state=request.state,
+        position=None if batch is None else state.queue.position(batch.batch_id),
+        wait_s=closing.estimate_s(state, batch, now),
+        waiting=closing.waiting(state, batch),
+        progress=closing.progress(state, batch),
+        batched_with=() if batch is None else closing.others(batch, request.accept),
+        window=window(state, request.accept.connector, now),
+    )
+
+
+def _rank(state: State, batch: Batch) -> int:
+    """Where a batch of a preview would stand. Joining only ever brings a batch forward, so none is ahead of itself."""
+    return state.queue.rank(batch.batch_id, batch.priority_class, batch.accepted_at)
+
+
+def _outcome(found: batching.Preview) -> str:
+    if found.new:
+        return "queue"
+    if found.queued:
+        return "merge"
+    return "attach" if found.running else "reuse"
+
+
+def _calls(state: State, connector: ConnectorFacts, fetches: int) -> dict[str, int]:
+    minimum = state.rules_of(connector).minimum_calls
+    return {charge: calls * fetches for charge, calls in minimum.items()}
+
+
+def _windows(state: State, connector: ConnectorFacts, calls: Mapping[str, int]) -> tuple[tuple[Window, int], ...]:
+    limits = state.limits_of(connector)
+    spent: Counter[str] = Counter()
+    for charge, count in calls.items():
+        for bucket in limits.of(charge, connector):
+            spent[bucket.key] += count
+    return tuple((limits.buckets[key].window(state.now), count) for key, count in spent.items())
+
+
+def _plan_wait_s(state: State, found: batching.Preview, position: int | None, until: int) -> float:
+    waits = [closing.estimate_s(state, batch) for batch in found.running]
+    if position is not None:
+        waits.append(closing.expected_s(state, position, until))
+    return max(waits, default=0.0)

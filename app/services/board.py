@@ -1,0 +1,160 @@
+"""``ports.PlannerBoards`` over the planners of this worker: the domain's board as plain JSON values (ADR 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from app.domain import board
+from app.domain.board import Place, Plan
+from app.domain.health import Condition
+from app.domain.messages import Accept
+from app.domain.model import ConnectorFacts, Days
+from app.domain.rate_limit import Window
+from app.domain.state import Batch, State
+from app.ports import PlannerBoard
+from app.services.status import PRIORITY_NAME, instant, shown
+
+NAMED = 100
+"""Own requests that a queue's answer names; all of them are counted and placed."""
+
+Owned = Callable[[str], tuple[State, int] | None]
+"""Connector type -> the state of its planner and quota time by now (ms); None where it is not owned here, or not
+ready."""
+
+
+class OwnedBoard:
+    """``ports.PlannerBoard`` over one state. ``now`` is quota time, ms."""
+
+    def __init__(self, state: State, now: int, connector: Callable[[str], ConnectorFacts | None]) -> None:
+        self._state, self._now, self._connector = state, now, connector
+
+    def part(self, org_id: int, connector_ids: Sequence[str]) -> dict[str, Any]:
+        """The organisation's part of the queue, and these connectors. Walks all of its own queued requests."""
+        return {
+            "as_of": instant(self._now),
+            "queue": self._queue(org_id),
+            "connectors": {name: self._of_connector(name) for name in connector_ids},
+        }
+
+    def live(self, request_id: str) -> dict[str, Any] | None:
+        """The fields of a status body that change by themselves."""
+        found = board.place(self._state, request_id, self._now)
+        if found is None:
+            return None
+        return {
+            "progress": found.progress,
+            "waiting": shown(found.waiting),
+            "queue_position": found.position,
+            "estimated_wait_seconds": found.wait_s,
+            "batched_with": found.batched_with,
+            "rate_limit_status": _status(found.window),
+            "as_of": instant(self._now),
+        }
+
+    def dry_run(self, accept: Accept) -> dict[str, Any]:
+        """The plan of a command that passed validation."""
+        return {"dry_run": True, **_plan(board.plan(self._state, accept), self._now)}
+
+    def _queue(self, org_id: int) -> dict[str, Any]:
+        mine = board.queue(self._state, org_id, self._now)
+        return {
+            "total_queued": self._state.queued,
+            "your_requests": len(mine),
+            "positions": [found.position for found in mine],
+            "estimated_wait_seconds": mine[-1].wait_s if mine else 0.0,
+            "requests": [_entry(found) for found in mine[:NAMED]],
+        }
+
+    def _of_connector(self, connector_id: str) -> dict[str, Any]:
+        facts = self._connector(connector_id)
+        window = None if facts is None else board.window(self._state, facts, self._now)
+        return {"health": _health(board.health(self._state, connector_id, self._now)), "rate_limit": _limit(window)}
+
+
+class Boards:
+    """``ports.PlannerBoards``. ``owner``: connector type -> base URL of another worker that owns its planner."""
+
+    def __init__(
+        self, owned: Owned, owner: Callable[[str], str | None], connector: Callable[[str], ConnectorFacts | None]
+    ) -> None:
+        self._owned, self._owner, self._connector = owned, owner, connector
+
+    def here(self, connector_type: str) -> PlannerBoard | None:
+        """The board of a planner that this worker owns and that is ready."""
+        found = self._owned(connector_type)
+        return None if found is None else OwnedBoard(*found, self._connector)
+
+    def owner(self, connector_type: str) -> str | None:
+        """Who else has it."""
+        return self._owner(connector_type)
+
+
+def _entry(found: Place) -> dict[str, Any]:
+    accept = found.accept
+    return {
+        "request_id": accept.request_id,
+        "connector_id": accept.connector.connector_id,
+        "connector_type": accept.connector.connector_type,
+        "report_type": accept.report_type,
+        "priority": PRIORITY_NAME.get(accept.priority_class),
+        "status": found.state,
+        "queue_position": found.position,
+        "estimated_wait_seconds": found.wait_s,
+        "waiting": shown(found.waiting),
+    }
+
+
+def _health(found: Condition) -> dict[str, Any]:
+    return {
+        "status": found.status,
+        "last_check": instant(found.last_check_at),
+        "latency_ms": found.latency_ms,
+        "error_rate": found.error_rate,
+        "calls": found.calls,
+    }
+
+
+def _limit(window: Window | None) -> dict[str, Any] | None:
+    if window is None:
+        return None
+    return {
+        "limit": window.quota.limit,
+        "remaining": window.remaining,
+        "reset_at": instant(window.reset_at),
+        "bucket": window.quota.name,
+    }
+
+
+def _status(window: Window | None) -> dict[str, Any] | None:
+    """The seed's ``rate_limit_status``, which counts the other way round."""
+    if window is None:
+        return None
+    return {
+        "current": window.used,
+        "limit": window.quota.limit,
+        "reset_at": instant(window.reset_at),
+        "bucket": window.quota.name,
+    }
+
+
+def _plan(plan: Plan, now: int) -> Mapping[str, Any]:
+    return {
+        "outcome": plan.outcome,
+        "days": {"asked": plan.asked, "held": plan.held, "running": plan.running, "to_fetch": plan.to_fetch},
+        "batches": [_batch(batch, batch.batch_id in plan.new) for batch in plan.batches],
+        "calls": dict(plan.calls),
+        "buckets": [{**(_limit(window) or {}), "calls": calls} for window, calls in plan.windows],
+        "queue_position": plan.position,
+        "estimated_wait_seconds": plan.wait_s,
+        "waiting": shown(plan.waiting),
+        "as_of": instant(now),
+    }
+
+
+def _batch(batch: Batch, new: bool) -> dict[str, Any]:
+    """A batch that is not there yet has no id: it will be named after the request that makes it."""
+    days = Days(batch.start, batch.end)
+    # A waiting batch of a preview counts the asking request already, one under way does not.
+    others = len(batch.members) - (batch.state == "queued")
+    return {"batch_id": None if new else batch.batch_id, "start": days.first, "end": days.last, "members": others}

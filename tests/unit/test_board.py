@@ -1,0 +1,161 @@
+"""What a planner says of this moment, and that saying it changes nothing."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+from app.domain import board
+from app.domain.health import Health
+from app.domain.messages import Ask, Offer, Returned, StepOutcome
+from app.domain.state import State, restore
+from app.services.board import Boards, OwnedBoard
+from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, request_id, result_of, rules, take
+
+LATER = NOW + 5_000
+
+
+def done(offer: Offer) -> StepOutcome:
+    """The step that wrote the offer's whole result."""
+    return StepOutcome(offer.batch_id, offer.epoch, offer.step_no, "w", 1, file=result_of(offer))
+
+
+def waiting(*accepts: object) -> State:
+    """A planner whose provider said *not now* until a minute later, with these commands."""
+    state = State(rules([quota()]), now=NOW)
+    state.limits_of_type("DV360").close("per_second|", NOW + 60_000)
+    for message in accepts:
+        take(state, message, at=NOW)
+    return state
+
+
+def test_places_are_those_of_the_organisation_and_best_first() -> None:
+    other = facts(2, org_id=2)
+    state = waiting(
+        accept(1, TODAY - 9, TODAY - 8, priority_class=5),
+        accept(2, TODAY - 7, TODAY - 6, connector=other, priority_class=2),
+        accept(3, TODAY - 5, TODAY - 4, priority_class=1),
+        accept(4, TODAY - 3, TODAY - 2, priority_class=3),
+    )
+    mine = board.queue(state, 1, NOW)
+    assert [(p.accept.request_id, p.position) for p in mine] == [
+        (request_id(3), 1), (request_id(4), 3), (request_id(1), 4),
+    ]  # fmt: skip
+    assert state.queued == 4
+    assert board.queue(state, 3, NOW) == []
+    assert mine[0].waiting == {"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"}
+
+
+def test_members_of_a_batch_share_its_place() -> None:
+    state = waiting(accept(1, TODAY - 9, TODAY - 5), accept(2, TODAY - 6, TODAY - 2))
+    assert [p.position for p in board.queue(state, 1, NOW)] == [1, 1]
+
+
+def test_the_wait_shrinks_with_time_without_a_step() -> None:
+    state = waiting(accept(1, TODAY - 9, TODAY - 8))
+    now, later = board.place(state, request_id(1), NOW), board.place(state, request_id(1), LATER)
+    assert now is not None
+    assert later is not None
+    assert (now.wait_s, later.wait_s) == (60.0, 55.0)
+
+
+def test_the_count_of_queued_requests_follows_every_move() -> None:
+    state = State(rules([quota()]), now=NOW)
+    changes = take(state, accept(1, TODAY - 9, TODAY - 8), at=NOW)
+    assert (state.queued, len(state.by_org[1])) == (0, 1)  # it runs already
+    take(state, done(changes.offers[0]))
+    assert (state.queued, state.by_org) == (0, {})
+
+
+def test_the_indexes_come_back_with_the_rows() -> None:
+    state, rows = State(rules([quota()]), now=NOW), Rows()
+    state.limits_of_type("DV360").close("per_second|", NOW + 60_000)
+    for number in (1, 2, 3):
+        rows.write(
+            take(state, accept(number, TODAY - number, TODAY - number, connector=facts(number, org_id=number % 2 + 1)))
+        )
+    again = restore(state.rules, rows.read(), NOW)
+    assert (again.queued, again.by_org) == (state.queued, state.by_org) == (3, again.by_org)
+
+
+def test_looking_frees_no_permit_early() -> None:
+    state = State(rules([quota(limit=1)]), now=NOW)
+    offer = take(state, accept(1, TODAY - 9, TODAY - 8), at=NOW).offers[0]
+    ask = Ask("a", "w", offer.batch_id, offer.epoch, offer.step_no, "reports")
+    take(state, ask)
+    before = copy.deepcopy(state.limits_of_type("DV360").buckets)
+    shown = OwnedBoard(state, NOW + 3_600_000, lambda _: facts()).part(1, [facts().connector_id])
+    assert shown["connectors"][facts().connector_id]["rate_limit"]["remaining"] == 1  # an hour from now it is free
+    assert state.limits_of_type("DV360").buckets == before
+    assert take(state, replace(ask, ask_id="b")).answers == []  # and now it is not
+
+
+def test_health_is_made_of_returned_permits_and_is_durable() -> None:
+    state, rows = State(rules([quota()]), now=NOW), Rows()
+    offer = take(state, accept(1, TODAY - 9, TODAY - 8), at=NOW).offers[0]
+    for name in ("a", "b", "c"):
+        rows.write(take(state, Ask(name, "w", offer.batch_id, offer.epoch, offer.step_no, "reports")))
+    # the third never left: it says nothing of the provider
+    returned = Returned(("a", "b", "c"), (("a", 100, 1), ("b", 300, 0)))
+    rows.write(take(state, returned, at=NOW + 50))
+    rows.write(take(state, returned, at=NOW + 60))  # told twice, counted once
+    again = restore(state.rules, rows.read(), NOW)
+    for one in (state, again):
+        told = board.health(one, facts().connector_id, NOW + 60)
+        assert (told.status, told.calls, told.latency_ms, told.error_rate) == ("unhealthy", 2, 200, 0.5)
+    assert isinstance(again.health[facts().connector_id], Health)
+
+
+def test_a_plan_counts_what_is_held_what_runs_and_what_is_left() -> None:
+    state = State(rules([quota(limit=10)]), now=NOW)
+    offer = take(state, accept(1, TODAY - 9, TODAY - 8), at=NOW).offers[0]
+    take(state, done(offer))
+    take(state, accept(2, TODAY - 7, TODAY - 6), at=NOW + 1)
+    plan = board.plan(state, accept(3, TODAY - 9, TODAY - 4))
+    assert (plan.outcome, plan.asked, plan.held, plan.running, plan.to_fetch) == ("queue", 6, 2, 2, 2)
+    assert plan.calls == {"reports": 3}
+    assert [(w.quota.name, calls) for w, calls in plan.windows] == [("per_second", 3)]
+    assert (plan.position, len(plan.new)) == (1, 1)
+
+
+def test_a_plan_that_needs_nothing_costs_nothing() -> None:
+    state = State(rules([quota(limit=10)]), now=NOW)
+    offer = take(state, accept(1, TODAY - 9, TODAY - 8), at=NOW).offers[0]
+    assert board.plan(state, accept(2, TODAY - 9, TODAY - 9)).outcome == "attach"
+    take(state, done(offer))
+    plan = board.plan(state, accept(2, TODAY - 9, TODAY - 9))
+    assert (plan.outcome, plan.calls, plan.position, plan.wait_s) == ("reuse", {"reports": 0}, None, 0.0)
+
+
+def test_a_plan_joins_what_waits_and_may_bring_it_forward() -> None:
+    state = waiting(
+        accept(1, TODAY - 20, TODAY - 19, priority_class=2), accept(2, TODAY - 9, TODAY - 5, priority_class=5)
+    )
+    same = board.plan(state, accept(3, TODAY - 6, TODAY - 2, priority_class=5))
+    better = board.plan(state, accept(3, TODAY - 6, TODAY - 2, priority_class=1))
+    assert (same.outcome, same.position, better.outcome, better.position) == ("merge", 2, "merge", 1)
+    assert (same.calls, same.waiting) == (
+        {"reports": 0}, {"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"},
+    )  # fmt: skip
+
+
+def test_plain_values_for_rest() -> None:
+    state = waiting(accept(1, TODAY - 9, TODAY - 8))
+    boards = Boards(
+        lambda kind: (state, NOW) if kind == "DV360" else None, lambda _: "http://other:8003", lambda _: facts()
+    )
+    here = boards.here("DV360")
+    assert here is not None
+    assert (boards.here("META"), boards.owner("META")) == (None, "http://other:8003")
+    live = here.live(request_id(1))
+    assert live is not None
+    assert (live["queue_position"], live["as_of"]) == (1, "2026-03-10T12:00:00.000Z")
+    assert live["waiting"] == {"reason": "quota", "until": "2026-03-10T12:01:00.000Z", "bucket": "per_second"}
+    assert live["rate_limit_status"]["current"] == 4  # closed: nothing is left of it
+    assert here.live(request_id(9)) is None
+    part = here.part(1, [facts().connector_id, "conn_unknown"])
+    assert part["queue"]["positions"] == [1]
+    assert part["connectors"][facts().connector_id]["health"]["status"] == "unknown"
+    dry = here.dry_run(accept(2, TODAY - 9, TODAY - 7))
+    assert (dry["dry_run"], dry["outcome"], dry["calls"]) == (True, "merge", {"reports": 0})
+    assert [b["members"] for b in dry["batches"]] == [1]
