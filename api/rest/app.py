@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from prometheus_client import Counter, Histogram
 
 from api.rest import fetch, health, requests, schemas
-from api.rest.auth import Principal, authenticate
+from api.rest.auth import Principal, authenticate, known
 from api.rest.body import LIMIT_BYTES
 from api.rest.problem import Problem, from_http
 from api.rest.services import SERVICES, RestServices
@@ -25,8 +25,11 @@ def guarded(handler: Secured, scope: str) -> Handler:
     """The handler behind a bearer token that holds ``scope``."""
 
     async def checked(request: web.Request) -> web.StreamResponse:
-        values = request.headers.getall(hdrs.AUTHORIZATION, [])
-        return await handler(request, await authenticate(request.app[SERVICES].verifier, values, scope))
+        verifier, values = request.app[SERVICES].verifier, request.headers.getall(hdrs.AUTHORIZATION, [])
+        principal = known(verifier, values, scope)
+        if principal is None:
+            principal = await authenticate(verifier, values, scope)
+        return await handler(request, principal)
 
     return checked
 

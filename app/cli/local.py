@@ -69,11 +69,13 @@ class LocalRun:
     def _environment(self) -> dict[str, str]:
         issuer = DevelopmentIssuer(self.folder / "auth")
         issuer.prepare()
+        port = self.http_port or _free_port()
         return {
             **self.stack.env(),
             "CONNECTOR__STORAGE__URL": f"file:{self.folder / 'results'}",
-            "CONNECTOR__HTTP__PORT": str(self.http_port or _free_port()),
+            "CONNECTOR__HTTP__PORT": str(port),
             "CONNECTOR__HTTP__HOST": "127.0.0.1",
+            "CONNECTOR__HTTP__ADVERTISED_URL": f"http://127.0.0.1:{port}",
             "CONNECTOR__AUTH__JWKS_FILE": str(issuer.jwks_file),
             "CONNECTOR__AUTH__ISSUER": DEVELOPMENT_ISSUER,
             "CONNECTOR__AUTH__AUDIENCE": DEVELOPMENT_AUDIENCE,

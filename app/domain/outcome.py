@@ -157,9 +157,11 @@ def throttled(state: State, batch: Batch, throttle: Throttle) -> None:
     """Closes the bucket for everybody until the provider's own time; neither an attempt nor the breaker's business."""
     bucket = _named(state, batch, throttle)
     if bucket is not None:
-        until = _close(state, batch, bucket, throttle)
-    else:
-        until = state.now + (_FIRST_CLOSURE_MS if throttle.until_s is None else int(throttle.until_s * 1000))
+        # The closed bucket keeps it back, and says so; a time of its own would hide the reason.
+        _close(state, batch, bucket, throttle)
+        back(state, replace(batch, not_before=state.now))
+        return
+    until = state.now + (_FIRST_CLOSURE_MS if throttle.until_s is None else int(throttle.until_s * 1000))
     back(state, replace(batch, not_before=until))
 
 

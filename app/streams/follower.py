@@ -24,6 +24,7 @@ from app.streams.kafka import Broker
 from app.streams.topics import Names
 
 CLOSED_KEPT = 20_000
+DECODED_KEPT = 2_000
 
 log = structlog.get_logger(__name__)
 
@@ -44,13 +45,25 @@ class Follower:
         self.caught_up = asyncio.Event()
         self._live: dict[str, bytes] = {}
         self._closed: OrderedDict[str, bytes] = OrderedDict()
+        self._decoded: OrderedDict[str, tuple[bytes, RequestView]] = OrderedDict()
         self._waiters: dict[str, list[asyncio.Future[RequestView]]] = {}
         self._behind: dict[TopicPartition, int] = {}
 
     def view(self, request_id: str) -> RequestView | None:
         """The committed view, if this worker holds it."""
         raw = self._live.get(request_id) or self._closed.get(request_id)
-        return None if raw is None else internal.load_view(raw)
+        return None if raw is None else self._read(request_id, raw)
+
+    def _read(self, request_id: str, raw: bytes) -> RequestView:
+        """The record as a view; who asks once mostly asks again."""
+        known = self._decoded.get(request_id)
+        if known is not None and known[0] is raw:
+            return known[1]
+        view = internal.load_view(raw)
+        self._decoded[request_id] = (raw, view)
+        if len(self._decoded) > DECODED_KEPT:
+            self._decoded.popitem(last=False)
+        return view
 
     def holds(self, request_id: str) -> bool:
         """Whether a request's view is held here."""

@@ -135,7 +135,8 @@ class World:
         life.wanted, life.paused = True, False
         log = self.folder / f"{life.process}.log"
         life.logs.append(log)
-        own = {"CONNECTOR__HTTP__PORT": str(life.port), **settings}
+        url = f"http://127.0.0.1:{life.port}"
+        own = {"CONNECTOR__HTTP__PORT": str(life.port), "CONNECTOR__HTTP__ADVERTISED_URL": url, **settings}
         argv = [sys.executable, "-m", "app", "worker"]
         life.pid = self.processes.spawn(Program(life.process, argv, log, ROOT, {**self.env, **own}))
         if ready:
