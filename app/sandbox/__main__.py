@@ -28,18 +28,18 @@ def main(
     report_polls: Annotated[int | None, typer.Option(help="Instead: ready at this status call.")] = None,
     report_median: Annotated[float | None, typer.Option(help="Instead: lognormal, median seconds.")] = None,
     report_sigma: Annotated[float, typer.Option(help="Spread of the lognormal durations.")] = 0.5,
-    campaigns: Annotated[int, typer.Option(help="Campaigns of every advertiser.", min=0, max=999_999)] = 5,
-    advertisers: Annotated[int, typer.Option(help="Advertisers in lists.")] = 3,
+    campaigns: Annotated[int, typer.Option(help="Campaigns of every advertiser and customer.", min=0, max=999_999)] = 5,
+    advertisers: Annotated[int, typer.Option(help="Advertisers and customers in lists.")] = 3,
     expires_in: Annotated[int, typer.Option(help="Seconds an access token lives.")] = 3_599,
     link_seconds: Annotated[float, typer.Option(help="Seconds a download link lives.")] = 900.0,
     latency: Annotated[float, typer.Option(help="Seconds added to every call.")] = 0.0,
     quota: Annotated[list[str] | None, typer.Option(help="NAME=LIMIT, or NAME=none; may be repeated.")] = None,
-    dialect: Annotated[str, typer.Option(help="429 or 403: how a full quota is answered.")] = "429",
+    dialect: Annotated[str, typer.Option(help="429 or 403: how DV360 answers at a full quota.")] = "429",
     enforce: Annotated[bool, typer.Option(help="Refuse calls over a quota, or only count them.")] = True,
     quirk: Annotated[list[str] | None, typer.Option(help="dash, unknown or threshold; may be repeated.")] = None,
     log_file: Annotated[Path | None, typer.Option("--log", help="Append one JSON line per call here.")] = None,
 ) -> None:
-    """Simulates Display & Video 360 and Google's token endpoint on two ports of 127.0.0.1."""
+    """Simulates Display & Video 360, Google Ads and Google's token endpoint on two ports of 127.0.0.1."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = SandboxSettings(
         seed=seed,

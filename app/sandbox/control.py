@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
-from datetime import UTC, date, datetime
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from app.sandbox.call_log import calls_since
-from app.sandbox.dv360 import state as dv360
-from app.sandbox.dv360.figures import TruthRow, truth_rows
-from app.sandbox.dv360.state import Duration, Fixed, Lognormal, Polls, Quirks, Report
+from app.sandbox.dv360 import doors as dv360
 from app.sandbox.faults import parse_rule
+from app.sandbox.google_ads import doors as google_ads
 from app.sandbox.google_errors import json_answer
 from app.sandbox.quotas import change_rule, snapshot
 from app.sandbox.world import WORLD, World, reset_world
 
 Door = Callable[[World, web.Request], Awaitable[Any]]
-_ROWS_PER_TURN = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Provider:
+    """What one provider does at the doors that all have in common."""
+
+    truth: Callable[[World, Mapping[str, str]], Awaitable[list[dict[str, Any]]]]
+    restate: Callable[[World, Mapping[str, Any], date, date], None]
+    figures: Callable[[World, Mapping[str, Any], int], None]
+
+
+_PROVIDERS: Mapping[str, _Provider] = {
+    "dv360": _Provider(dv360.truth, dv360.restate_days, dv360.figures),
+    "google_ads": _Provider(google_ads.truth, google_ads.restate_days, google_ads.figures),
+}
+
+
+def _provider(name: str | None) -> _Provider:
+    """DV360 unless another is named, as before there was another."""
+    return _PROVIDERS[name or "dv360"]
 
 
 def doors() -> list[web.RouteDef]:
@@ -84,71 +101,13 @@ def _limit(value: Any) -> int | None:
 
 
 async def truth(world: World, request: web.Request) -> Any:
-    """``?advertiser_id=&start=&end=``: the rows as they are now; with ``&report_id=`` as that report was run with."""
-    advertiser_id = int(request.query["advertiser_id"])
-    start, end = (date.fromisoformat(request.query[name]) for name in ("start", "end"))
-    report = _report(world, int(request.query["report_id"])) if "report_id" in request.query else None
-    if report is not None:
-        count = report.campaigns.get(advertiser_id, 0)
-    else:
-        count = world.dv360.campaigns_of.get(advertiser_id, world.dv360.campaigns)
-
-    def revision(day: int) -> int:
-        known = world.dv360.revisions if report is None else report.revisions
-        return known.get((advertiser_id, day), 0)
-
-    rows = []
-    for at, row in enumerate(truth_rows(world.settings.seed, advertiser_id, start, end, count, revision)):
-        rows.append(truth_json(row))
-        if at % _ROWS_PER_TURN == 0:
-            await asyncio.sleep(0)
-    return {"rows": rows}
-
-
-def truth_json(row: TruthRow) -> dict[str, Any]:
-    """One true row; decimals as text."""
-    return {
-        "date": row.day.isoformat(),
-        "advertiser_id": str(row.advertiser_id),
-        "currency": row.currency,
-        "campaign_id": str(row.campaign_id),
-        "campaign_name": row.campaign_name,
-        "impressions": row.impressions,
-        "clicks": row.clicks,
-        "conversions": f"{row.conversions:f}",
-        "spend": f"{row.revenue:f}",
-        "media_cost": f"{row.media_cost:f}",
-        "billable_impressions": row.billable_impressions,
-    }
-
-
-def _report(world: World, report_id: int) -> Report:
-    for known in world.dv360.reports.values():
-        if report_id in known:
-            return known[report_id]
-    raise KeyError("report_id")
+    """``?provider=&start=&end=`` and whose: the rows as they are now; what else it takes is the provider's affair."""
+    return {"rows": await _provider(request.query.get("provider")).truth(world, request.query)}
 
 
 async def reports(world: World, _request: web.Request) -> Any:
-    """Every report, oldest first."""
-    now = world.now().unix
-    return {"reports": [report_row(one, now) for known in world.dv360.reports.values() for one in known.values()]}
-
-
-def report_row(report: Report, now: float) -> dict[str, Any]:
-    """What the checker wants to know of a report."""
-    return {
-        "query_id": str(report.query_id),
-        "report_id": str(report.report_id),
-        "title": report.title,
-        "user": report.user,
-        "start": report.start.isoformat(),
-        "end": report.end.isoformat(),
-        "state": dv360.state_of(report, now),
-        "created": datetime.fromtimestamp(report.created_at, UTC).isoformat(),
-        "created_at": report.created_at,
-        "polls": report.polls,
-    }
+    """Every report of DV360, oldest first."""
+    return {"reports": dv360.reports(world)}
 
 
 async def faults(world: World, _request: web.Request) -> Any:
@@ -171,10 +130,10 @@ async def clear_faults(world: World, _request: web.Request) -> Any:
 
 
 async def restate(world: World, request: web.Request) -> Any:
-    """``{"advertiser_id", "start", "end"}``: these days' figures change for reports run from now on."""
+    """``{"provider"?, "start", "end"}`` and whose: these days' figures change for whoever asks from now on."""
     body = await _record(request)
     start, end = date.fromisoformat(body["start"]), date.fromisoformat(body["end"])
-    dv360.restate(world.dv360, int(body["advertiser_id"]), start, end)
+    _provider(body.get("provider")).restate(world, body, start, end)
     return {"days": end.toordinal() - start.toordinal() + 1}
 
 
@@ -184,42 +143,24 @@ async def durations(world: World, request: web.Request) -> Any:
     if unknown := set(body) - {"reports", "expires_in", "link_seconds", "latency_s"}:
         raise ValueError(f"unknown: {sorted(unknown)}")
     if "reports" in body:
-        world.dv360.duration = duration_of(body["reports"])
+        world.dv360.duration = dv360.duration_of(body["reports"])
     world.oauth.expires_in = int(body.get("expires_in", world.oauth.expires_in))
     spans: dict[str, Any] = {key: float(body[key]) for key in ("link_seconds", "latency_s") if key in body}
     world.settings = replace(world.settings, **spans)
     return {"reports": asdict(world.dv360.duration), "expires_in": world.oauth.expires_in} | spans
 
 
-def duration_of(body: dict[str, Any]) -> Duration:
-    """A duration from its JSON; TypeError or ValueError when it is none."""
-    match sorted(body):
-        case ["seconds"]:
-            return Fixed(float(body["seconds"]))
-        case ["polls"]:
-            return Polls(int(body["polls"]))
-        case ["median_s", "sigma"]:
-            return Lognormal(float(body["median_s"]), float(body["sigma"]))
-    raise ValueError("reports takes seconds, polls, or median_s with sigma")
-
-
 async def figures(world: World, request: web.Request) -> Any:
-    """``{"campaigns": n, "advertiser_id"?}``: how many campaigns all advertisers, or that one, have."""
+    """``{"provider"?, "campaigns": n}`` and whose?: how many campaigns all accounts, or that one, have."""
     body = await _record(request)
     count = int(body["campaigns"])
-    if not 0 <= count < 1_000_000:
-        raise ValueError("campaigns must be below a million")
-    if "advertiser_id" in body:
-        world.dv360.campaigns_of[int(body["advertiser_id"])] = count
-    else:
-        world.dv360.campaigns = count
+    _provider(body.get("provider")).figures(world, body, count)
     return {"campaigns": count}
 
 
 async def quirks(world: World, request: web.Request) -> Any:
-    """``{"dash"?, "unknown"?, "threshold"?}``: oddities of cells, all of them as said here."""
-    world.dv360.quirks = Quirks(**await _record(request))
-    return asdict(world.dv360.quirks)
+    """``{"dash"?, "unknown"?, "threshold"?}``: oddities of DV360's cells, all of them as said here."""
+    return dv360.quirks(world, await _record(request))
 
 
 async def reset(world: World, _request: web.Request) -> Any:

@@ -18,6 +18,9 @@ BEFORE = frozenset(
         "502",
         "503",
         "504",
+        "ads_temporary",
+        "ads_daily",
+        "internal",
         "token_expired",
         "revoked",
         "html",
@@ -47,8 +50,9 @@ class FaultRule:
 
     ``times`` strike so often, then no more; ``every`` only every n-th matching call; ``until`` monotonic end; ``user``,
     ``account`` and ``title`` (a part of it) narrow it. ``seconds`` is the fault's own span: the delay of ``slow`` and
-    ``hang``, the gap between bytes of ``drip``, the Retry-After of ``429_retry_after``. ``size`` bytes of ``huge``,
-    ``bomb`` and ``long_line``. ``seen`` and ``struck`` count.
+    ``hang``, the gap between bytes of ``drip``, the Retry-After of ``429_retry_after``, the retryDelay of
+    ``ads_temporary`` and ``ads_daily``. ``size`` bytes of ``huge``, ``bomb`` and ``long_line``. ``seen`` and ``struck``
+    count.
     """
 
     route: str

@@ -7,15 +7,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 from app.sandbox import server
+from app.sandbox.books import campaigns_in, restate, revision_of
 from app.sandbox.call_log import Call
 from app.sandbox.clock import Clock, system_clock
-from app.sandbox.control import report_row
-from app.sandbox.dv360 import state as dv360
+from app.sandbox.dv360 import doors as dv360
 from app.sandbox.dv360.figures import TruthRow, truth_rows
+from app.sandbox.dv360.state import Duration
 from app.sandbox.faults import FaultRule, parse_rule
+from app.sandbox.google_ads.figures import TruthRow as AdsTruthRow
+from app.sandbox.google_ads.figures import truth_rows as ads_truth
 from app.sandbox.quotas import change_rule, snapshot
 from app.sandbox.settings import SandboxSettings, provider_env
 from app.sandbox.world import World, reset_world
@@ -76,27 +80,31 @@ class RunningSandbox:
         """Another limit from now on; None lifts it."""
         change_rule(self.world.quotas, name, limit, period_s)
 
-    def set_duration(self, duration: dv360.Duration) -> None:
+    def set_duration(self, duration: Duration) -> None:
         """How long reports run from now on take."""
         self.world.dv360.duration = duration
 
     def restate(self, advertiser_id: int, start: date, end: date) -> None:
         """Change the figures of these days, both included."""
-        dv360.restate(self.world.dv360, advertiser_id, start, end)
+        restate(self.world.dv360, advertiser_id, start, end)
+
+    def restate_ads(self, customer_id: int, start: date, end: date) -> None:
+        """The same of a Google Ads account."""
+        restate(self.world.ads, customer_id, start, end)
 
     def reports(self) -> list[dict[str, Any]]:
         """Every report, as ``GET /_sandbox/reports`` shows it."""
-        now = self.world.now().unix
-        return [report_row(one, now) for known in self.world.dv360.reports.values() for one in known.values()]
+        return dv360.reports(self.world)
 
     def truth(self, advertiser_id: int, start: date, end: date) -> list[TruthRow]:
         """The rows as they are now."""
-        known = self.world.dv360
-        count = known.campaigns_of.get(advertiser_id, known.campaigns)
-        seed = self.world.settings.seed
-        return list(
-            truth_rows(seed, advertiser_id, start, end, count, lambda day: dv360.revision_of(known, advertiser_id, day))
-        )
+        known, seed = self.world.dv360, self.world.settings.seed
+        count = campaigns_in(known, advertiser_id)
+        return list(truth_rows(seed, advertiser_id, start, end, count, partial(revision_of, known, advertiser_id)))
+
+    def ads_truth(self, customer_id: int, start: date, end: date) -> list[AdsTruthRow]:
+        """The rows of a Google Ads account as they are now."""
+        return list(ads_truth(self.world.ads, self.world.settings.seed, customer_id, start, end))
 
     def refresh_token(self, user: str) -> str:
         """The consent of that user."""

@@ -31,7 +31,7 @@ _UNAUTHENTICATED = (
     "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
     "authentication credential."
 )
-_CHALLENGE = 'Bearer realm="https://accounts.google.com/", error="invalid_token"'
+CHALLENGE = 'Bearer realm="https://accounts.google.com/", error="invalid_token"'
 
 
 def json_answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -65,7 +65,7 @@ def invalid_argument(violations: Sequence[tuple[str, str]]) -> web.Response:
 
 def unauthenticated() -> web.Response:
     """401 for an unknown, expired or revoked access token: from outside they look the same."""
-    return google_error(401, _UNAUTHENTICATED, headers={"WWW-Authenticate": _CHALLENGE})
+    return google_error(401, _UNAUTHENTICATED, headers={"WWW-Authenticate": CHALLENGE})
 
 
 def scope_missing(method: str) -> web.Response:
@@ -85,37 +85,45 @@ def rate_limited(status: int, reason: str) -> web.Response:
     return google_error(status, message, reason=reason if status == 403 else None)
 
 
+_LIMITED = {
+    "429": (429, "rateLimitExceeded"),
+    "429_retry_after": (429, "rateLimitExceeded"),
+    "403_rate": (403, "rateLimitExceeded"),
+    "403_user_rate": (403, "userRateLimitExceeded"),
+    "403_daily": (403, "dailyLimitExceeded"),
+    "ads_temporary": (429, "rateLimitExceeded"),
+    "ads_daily": (429, "dailyLimitExceeded"),
+}
+"""Fault -> how a full quota is told."""
+
+
 class GoogleDialect:
     """The refusals of Google's JSON APIs."""
 
-    def throttled(self, world: World, over: tuple[str, ...]) -> web.Response:
+    def throttled(self, world: World, call: Call) -> web.Response:
         """429, or 403 with the reason, as the settings say."""
-        daily = any(world.quotas.rules[name].calendar_zone for name in over)
-        by_user = all(world.quotas.rules[name].scope == "user" for name in over)
+        daily = any(world.quotas.rules[name].calendar_zone for name in call.over)
+        by_user = all(world.quotas.rules[name].scope == "user" for name in call.over)
         reason = "dailyLimitExceeded" if daily else "userRateLimitExceeded" if by_user else "rateLimitExceeded"
         return rate_limited(403 if world.settings.dialect == "403" else 429, reason)
 
     def fault(self, world: World, rule: FaultRule, call: Call) -> web.Response | None:
-        """The answer of an error fault; ``revoked`` also withdraws the user's consent."""
+        """The answer of an error fault; ``revoked`` also withdraws the user's consent. Google Ads' own faults get the
+        nearest that these APIs have."""
         if rule.fault == "revoked" and call.application and call.user:
             revoke_user(world.oauth, call.application, call.user)
-        match rule.fault:
-            case "429":
-                return rate_limited(429, "rateLimitExceeded")
-            case "429_retry_after":
-                answer = rate_limited(429, "rateLimitExceeded")
+        if rule.fault in _LIMITED:
+            answer = rate_limited(*_LIMITED[rule.fault])
+            if rule.fault == "429_retry_after":
                 answer.headers["Retry-After"] = f"{rule.seconds or 1:g}"
-                return answer
-            case "403_rate":
-                return rate_limited(403, "rateLimitExceeded")
-            case "403_user_rate":
-                return rate_limited(403, "userRateLimitExceeded")
-            case "403_daily":
-                return rate_limited(403, "dailyLimitExceeded")
+            return answer
+        match rule.fault:
             case "403_permission":
                 return google_error(403, "The caller does not have permission")
             case "token_expired" | "revoked":
                 return unauthenticated()
+            case "internal":
+                return google_error(500, "Internal error encountered.")
             case "500" | "502" | "503" | "504":
                 return google_error(int(rule.fault), "The service is currently unavailable.")
         return None

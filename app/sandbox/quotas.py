@@ -36,8 +36,12 @@ GOOGLE_QUOTAS: tuple[QuotaRule, ...] = (
     QuotaRule("reports_user", "reports", "user", 240, 60.0),
     QuotaRule("entities_minute", "entities", "application", 1_500, 60.0),
     QuotaRule("entities_advertiser", "entities", "account", 300, 60.0),
+    QuotaRule("ads_operations", "operations", "application", 15_000, 86_400.0),
+    QuotaRule("ads_minute", "operations", "application", None, 60.0),
 )
-"""Bid Manager and Display & Video 360 as documented; an application is a Cloud project, an account an advertiser."""
+"""Bid Manager and Display & Video 360 as documented, Google Ads at its Basic level; an application is a Cloud project,
+an account an advertiser or customer. Google Ads' short-term limit is not published: calls are only counted until one
+is set."""
 
 
 @dataclass(slots=True)
@@ -99,6 +103,17 @@ def _hit_day(zone: str, bucket: Bucket, unix: float) -> int:
     bucket.day_calls = bucket.day_calls + 1 if day == bucket.day else 1
     bucket.day = day
     return bucket.day_calls
+
+
+def free_in(state: QuotaState, name: str, value: str, now: Instant) -> float:
+    """Seconds until the sliding rule ``name`` takes a call of the scope value again, if none arrives before: the true
+    wait that an answer may name. 0 when it takes one now; the whole period when it takes none at all."""
+    rule, arrivals = state.rules[name], state.buckets.get((name, value), Bucket()).arrivals
+    if rule.limit is None or len(arrivals) < rule.limit:
+        return 0.0
+    if rule.limit == 0:
+        return rule.period_s
+    return max(0.0, arrivals[len(arrivals) - rule.limit] + rule.period_s - now.monotonic)
 
 
 def change_rule(state: QuotaState, name: str, limit: int | None, period_s: float | None) -> None:

@@ -21,13 +21,19 @@ from app.sandbox.control import doors
 from app.sandbox.dv360 import entities, storage
 from app.sandbox.dv360 import routes as dv360
 from app.sandbox.faults import AFTER, BEFORE, FaultRule, choose
+from app.sandbox.google_ads.routes import routes as google_ads_routes
 from app.sandbox.google_errors import GOOGLE
 from app.sandbox.google_oauth import routes as google_oauth
 from app.sandbox.quotas import count_call
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.world import CALL, FAULT, WORLD, Route, World, new_world
 
-API_ROUTES: tuple[Callable[[], list[Route]], ...] = (google_oauth.routes, dv360.routes, entities.routes)
+API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
+    google_oauth.routes,
+    dv360.routes,
+    entities.routes,
+    google_ads_routes,
+)
 STORAGE_ROUTES: tuple[Callable[[], list[Route]], ...] = (storage.routes,)
 _CONTROL = "/_sandbox/"
 _STOP_SECONDS = 0.5
@@ -69,6 +75,7 @@ async def _take(world: World, route: Route | None, request: web.Request, handler
     if route is None:
         return await _unrouted(request, handler)
     call = request[CALL]
+    await _group(world, route, request, call)
     _count(world, route, request, call)
     if route.describe is not None:
         await route.describe(world, request, call)
@@ -84,13 +91,21 @@ async def _take(world: World, route: Route | None, request: web.Request, handler
     return answer
 
 
-def _count(world: World, route: Route, request: web.Request, call: Call) -> None:
+async def _group(world: World, route: Route, request: web.Request, call: Call) -> None:
+    """Which quotas it spends from. Where the body decides, a call has arrived when that is there: calls must be counted
+    in the order of the instants they are counted at."""
     call.provider, call.route, call.quota_group = route.provider, route.name, route.quota_group
+    if route.regroup is not None:
+        call.quota_group = await route.regroup(request)
+        call.arrived_at, call.monotonic = world.now()
+
+
+def _count(world: World, route: Route, request: web.Request, call: Call) -> None:
     if route.identify is not None:
         route.identify(world, request, call)
     application, user = call.application or "unknown", call.user or "unknown"
     arrived = Instant(call.arrived_at, call.monotonic)
-    call.over = count_call(world.quotas, route.quota_group, application, user, call.account, arrived)
+    call.over = count_call(world.quotas, call.quota_group, application, user, call.account, arrived)
     call.over_quota = bool(call.over)
 
 
@@ -114,7 +129,7 @@ async def _answer(world: World, route: Route, request: web.Request, call: Call, 
     if refused is not None:
         return refused
     if call.over and world.settings.enforce:
-        return route.dialect.throttled(world, call.over)
+        return route.dialect.throttled(world, call)
     try:
         return await handler(request)
     except web.HTTPException as error:

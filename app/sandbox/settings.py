@@ -12,18 +12,22 @@ from app.sandbox.quotas import GOOGLE_QUOTAS, QuotaRule
 
 CLIENT_ID = "sandbox-client"
 CLIENT_SECRET = "sandbox-secret"
+NAIVE_CLIENT_ID = "sandbox-naive"
+NAIVE_CLIENT_SECRET = "sandbox-naive-secret"
+"""Another Cloud project: the same consents and the same limits, counted apart. For comparisons."""
 
 
 def _default_clients() -> Mapping[str, str]:
-    return {CLIENT_ID: CLIENT_SECRET}
+    return {CLIENT_ID: CLIENT_SECRET, NAIVE_CLIENT_ID: NAIVE_CLIENT_SECRET}
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxSettings:
-    """``port`` 0 picks a free one. ``report_duration`` how long reports take; ``campaigns`` per advertiser, below a
-    million; ``advertisers`` in lists; ``expires_in`` seconds of an access token; ``link_seconds`` of a download link;
-    ``latency_s`` added to every call; ``retention_months`` how far back a report may reach; ``dialect`` 429 or 403, how
-    a full quota is answered; ``enforce`` False counts quotas without refusing; ``clients`` application id -> secret."""
+    """``port`` 0 picks a free one. ``report_duration`` how long reports take; ``campaigns`` per advertiser and
+    customer, below a million; ``advertisers``, and customers without a manager, in lists; ``expires_in`` seconds of an
+    access token; ``link_seconds`` of a download link; ``latency_s`` added to every call; ``retention_months`` how far
+    back a report may reach; ``dialect`` 429 or 403, how DV360 answers at a full quota; ``enforce`` False counts quotas
+    without refusing; ``clients`` application id -> secret."""
 
     seed: int = 1
     host: str = "127.0.0.1"
@@ -47,13 +51,16 @@ class SandboxSettings:
 def provider_env(
     api_url: str, storage_url: str, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET
 ) -> dict[str, str]:
-    """The environment that makes a worker take this sandbox for DV360 and for Google's token endpoint."""
+    """The environment that makes a worker take this sandbox for DV360, Google Ads and Google's token endpoint."""
     dv360, google = "CONNECTOR__PROVIDERS__DV360__", "CONNECTOR__PROVIDERS__GOOGLE__"
+    google_ads = "CONNECTOR__PROVIDERS__GOOGLE_ADS__"
     return {
         f"{dv360}REPORTS_URL": f"{api_url}/doubleclickbidmanager/v2/",
         f"{dv360}API_URL": f"{api_url}/displayvideo/v4/",
         f"{dv360}DOWNLOAD_HOSTS": urlsplit(storage_url).netloc,
         f"{dv360}ALLOW_PRIVATE_HOSTS": "true",
+        f"{google_ads}API_URL": f"{api_url}/googleads/v26/",
+        f"{google_ads}ALLOW_PRIVATE_HOSTS": "true",
         f"{google}TOKEN_URL": f"{api_url}/oauth2/token",
         f"{google}AUTH_URL": f"{api_url}/oauth2/auth",
         f"{google}REVOKE_URL": f"{api_url}/oauth2/revoke",

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from app.sandbox.books import Books
 from app.sandbox.call_log import Call, CallLog, open_log
 from app.sandbox.clock import Clock, Instant, system_clock
 from app.sandbox.dv360.state import Dv360State
@@ -20,7 +21,8 @@ from app.sandbox.settings import SandboxSettings
 
 @dataclass(slots=True)
 class World:
-    """The one mutable thing routes share. ``settings`` is replaced when something is changed at run time."""
+    """The one mutable thing routes share. ``settings`` is replaced when something is changed at run time; ``ads`` are
+    the books of Google Ads, whose accounts are customers."""
 
     settings: SandboxSettings
     clock: Clock
@@ -28,6 +30,7 @@ class World:
     quotas: QuotaState
     oauth: OAuthState
     dv360: Dv360State
+    ads: Books
     faults: tuple[FaultRule, ...] = ()
     api_url: str = ""
     storage_url: str = ""
@@ -46,6 +49,7 @@ def new_world(settings: SandboxSettings, clock: Clock = system_clock) -> World:
         new_quotas(settings.quotas),
         new_oauth(settings.seed, settings.clients, settings.expires_in),
         new_dv360(clock().unix, settings.campaigns, settings.report_duration, settings.quirks),
+        Books(campaigns=settings.campaigns),
     )
 
 
@@ -56,6 +60,7 @@ def reset_world(world: World) -> None:
     world.quotas = new_quotas(tuple(world.quotas.rules.values()))
     world.oauth = new_oauth(world.settings.seed, world.settings.clients, world.oauth.expires_in)
     world.dv360 = replace(new_dv360(0, world.dv360.campaigns, duration, quirks), next_id=next_id)
+    world.ads = Books(campaigns=world.ads.campaigns)
     world.faults = ()
     world.log.calls.clear()
 
@@ -70,8 +75,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Dialect(Protocol):
     """How a provider says no. Each method answers the same for every route of the provider."""
 
-    def throttled(self, world: World, over: tuple[str, ...]) -> web.Response:
-        """The refusal of a call that exceeds the named quotas."""
+    def throttled(self, world: World, call: Call) -> web.Response:
+        """The refusal of a call that exceeds the quotas in ``call.over``."""
 
     def fault(self, world: World, rule: FaultRule, call: Call) -> web.Response | None:
         """The answer of an error fault; None when the provider knows no such error."""
@@ -83,7 +88,8 @@ class Dialect(Protocol):
 @dataclass(frozen=True, slots=True)
 class Route:
     """One call a provider offers. ``name`` is what faults are aimed at. ``identify`` notes who calls, from headers and
-    path alone, before the quotas are counted; ``describe`` may read the body; ``guard`` refuses the unauthorised."""
+    path alone, before the quotas are counted; ``describe`` may read the body; ``guard`` refuses the unauthorised.
+    ``regroup`` names the quota group in place of ``quota_group`` where the body decides it."""
 
     name: str
     method: str
@@ -95,3 +101,4 @@ class Route:
     identify: Callable[[World, web.Request, Call], None] | None = None
     describe: Callable[[World, web.Request, Call], Awaitable[None]] | None = None
     guard: Callable[[World, web.Request], web.Response | None] | None = None
+    regroup: Callable[[web.Request], Awaitable[str]] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -27,6 +27,13 @@ GROUP_BYS = (
 METRICS = ("METRIC_IMPRESSIONS", "METRIC_CLICKS", "METRIC_TOTAL_CONVERSIONS", "METRIC_REVENUE_ADVERTISER")
 END = datetime.now(UTC).date() - timedelta(days=10)
 START = END - timedelta(days=6)
+CUSTOMER = "1234567890"
+DAYS = f"segments.date BETWEEN '{START}' AND '{END}'"
+PERFORMANCE = (
+    "SELECT campaign.id, campaign.name, campaign.status, customer.id, customer.currency_code, segments.date, "
+    "metrics.impressions, metrics.clicks, metrics.conversions, metrics.cost_micros "
+    f"FROM campaign WHERE {DAYS} ORDER BY segments.date"
+)
 
 
 @dataclass(frozen=True)
@@ -58,16 +65,25 @@ class Client:
     async def form(self, path: str, **fields: str) -> Reply:
         return await self.call("POST", path, data=fields)
 
-    async def refresh(self, token: str, secret: str = CLIENT_SECRET) -> Reply:
-        known = {"client_id": CLIENT_ID, "client_secret": secret}
+    async def refresh(self, token: str, secret: str = CLIENT_SECRET, client_id: str = CLIENT_ID) -> Reply:
+        known = {"client_id": client_id, "client_secret": secret}
         return await self.form("/oauth2/token", grant_type="refresh_token", refresh_token=token, **known)
 
-    async def bearer(self, user: str = "alice") -> dict[str, str]:
-        answer = (await self.refresh(f"1//sandbox-{user}")).json
+    async def bearer(
+        self, user: str = "alice", secret: str = CLIENT_SECRET, client_id: str = CLIENT_ID
+    ) -> dict[str, str]:
+        answer = (await self.refresh(f"1//sandbox-{user}", secret, client_id)).json
         return {"Authorization": f"Bearer {answer['access_token']}"}
 
     async def reports(self, method: str, path: str, headers: Mapping[str, str], **options: Any) -> Reply:
         return await self.call(method, f"/doubleclickbidmanager/v2/{path}", headers=headers, **options)
+
+    async def ads(
+        self, headers: Mapping[str, str], query: str, call: str = "searchStream", customer: str = CUSTOMER, **body: Any
+    ) -> Reply:
+        """One search of Google Ads; ``body`` adds to its query."""
+        path = f"/googleads/v26/customers/{customer}/googleAds:{call}"
+        return await self.call("POST", path, headers=headers, json={"query": query, **body})
 
     async def create(self, headers: Mapping[str, str], body: Any) -> str:
         answer = await self.reports("POST", "queries", headers, json=body)
@@ -129,3 +145,17 @@ def query_body(**changes: Any) -> dict[str, Any]:
 
 def cells(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text)))
+
+
+def rows_of(batches: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The rows of Google Ads' batches or pages."""
+    return [row for batch in batches for row in batch["results"]]
+
+
+def code_of(answer: Any) -> tuple[int, dict[str, str]]:
+    """(code, errorCode) of a refusal of Google Ads, in an array or not."""
+    error = (answer[0] if isinstance(answer, list) else answer)["error"]
+    (failure,) = error["details"]
+    assert failure["@type"] == "type.googleapis.com/google.ads.googleads.v26.errors.GoogleAdsFailure"
+    assert failure["requestId"]
+    return error["code"], failure["errors"][0]["errorCode"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.sandbox.clock import Instant
-from app.sandbox.quotas import QuotaRule, QuotaState, change_rule, count_call, new_quotas, snapshot
+from app.sandbox.quotas import QuotaRule, QuotaState, change_rule, count_call, free_in, new_quotas, snapshot
 
 SLIDING = QuotaRule("second", "reports", "application", 3, 10.0)
 DAILY = QuotaRule("day", "reports", "application", 2, 86_400.0, "America/Los_Angeles")
@@ -30,6 +30,26 @@ def test_a_sliding_window_counts_like_brute_force(ticks: list[int], limit: int, 
         fullest = max(sum(1 for one in arrivals if start <= one < start + period) for start in range(41))
         row = snapshot(state)[0]
         assert (row["peak"], row["over"], row["calls"]) == (fullest, sum(refused), len(arrivals))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(0, 6), st.integers(1, 15))
+def test_the_wait_is_the_shortest_after_which_a_call_passes(ticks: list[int], limit: int, period: int) -> None:
+    arrivals = sorted(ticks)
+    now = arrivals[-1] if arrivals else 0
+
+    def passes(at: int) -> bool:
+        state = new_quotas((QuotaRule("r", "reports", "application", limit, float(period)),))
+        for one in arrivals:
+            hit(state, float(one))
+        return not hit(state, float(at))
+
+    state = new_quotas((QuotaRule("r", "reports", "application", limit, float(period)),))
+    for one in arrivals:
+        hit(state, float(one))
+    wait = free_in(state, "r", "app", Instant(now, now))
+    expected = next((seconds for seconds in range(period + 1) if passes(now + seconds)), period)
+    assert wait == expected
 
 
 def test_a_refused_call_still_fills_the_window() -> None:

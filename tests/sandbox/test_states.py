@@ -7,8 +7,9 @@ from datetime import date
 
 import pytest
 
+from app.sandbox.books import restate
 from app.sandbox.dv360 import state as dv360
-from app.sandbox.dv360.figures import add, campaign_id, metrics_of, split, truth_rows
+from app.sandbox.dv360.figures import campaign_id, split, truth_rows
 from app.sandbox.dv360.state import (
     DONE,
     FAILED,
@@ -23,6 +24,7 @@ from app.sandbox.dv360.state import (
     Quirks,
     Report,
 )
+from app.sandbox.figures import add, metrics_of
 
 DAY = date(2026, 11, 1)
 RESOURCE = {"metadata": {"title": "t"}, "params": {}}
@@ -88,7 +90,7 @@ def test_ids_are_never_given_twice_even_after_a_restart() -> None:
 
 def test_a_report_keeps_the_revision_it_was_run_with() -> None:
     state, query, before = provider(Fixed(1.0))
-    dv360.restate(state, 7, DAY, DAY)
+    restate(state, 7, DAY, DAY)
     after = dv360.run_query(state, query, DAY, DAY, DONE, seed=1, now=101.0)
     ordinal = DAY.toordinal()
     assert (before.revisions.get((7, ordinal), 0), after.revisions[(7, ordinal)]) == (0, 1)

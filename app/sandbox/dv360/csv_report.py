@@ -13,8 +13,9 @@ from app.sandbox.dv360.catalogue import (
     METRIC_WRITERS,
     ORDER_DIMENSIONS,
 )
-from app.sandbox.dv360.figures import Metrics, add, advertiser, campaign_id, campaign_name, metrics_of, split
+from app.sandbox.dv360.figures import advertiser, campaign_id, split
 from app.sandbox.dv360.state import Query, Quirks, Report
+from app.sandbox.figures import Metrics, add, campaign_name, metrics_of
 
 Cells = dict[str, str]
 Row = tuple[tuple[str, ...], Metrics]

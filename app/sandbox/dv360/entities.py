@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from app.sandbox.books import campaigns_in
 from app.sandbox.call_log import Call
 from app.sandbox.dv360.figures import advertiser
 from app.sandbox.dv360.resources import PARTNER_ID, advertiser_json, campaign_json, partner_json
@@ -67,7 +68,7 @@ async def campaigns(request: web.Request) -> web.StreamResponse:
     """GET advertisers/{id}/campaigns."""
     world, advertiser_id = request.app[WORLD], int(request.match_info["advertiser_id"])
     account = advertiser(world.settings.seed, advertiser_id)
-    count = world.dv360.campaigns_of.get(advertiser_id, world.dv360.campaigns)
+    count = campaigns_in(world.dv360, advertiser_id)
     return _page(request, [campaign_json(account, index) for index in range(count)], "campaigns")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any
 
-from app.sandbox.dv360.figures import Advertiser, campaign_name
+from app.sandbox.dv360.figures import Advertiser
 from app.sandbox.dv360.figures import campaign_id as id_of_campaign
 from app.sandbox.dv360.state import DONE, FAILED, Query, Report, finished_at, state_of
+from app.sandbox.figures import campaign_name
 
 PARTNER_ID = 99
 """The one partner every sandbox user can see."""

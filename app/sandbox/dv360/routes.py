@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import orjson
 from aiohttp import web
 
 from app.sandbox.call_log import Call
+from app.sandbox.days import today_in
 from app.sandbox.dv360 import state as dv360
 from app.sandbox.dv360.figures import advertiser
 from app.sandbox.dv360.links import sign_link
@@ -157,8 +157,7 @@ async def delete(world: World, request: web.Request) -> web.Response:
 
 def today_of(world: World, advertiser_id: int) -> date:
     """The day it is now where the advertiser counts its days."""
-    zone = ZoneInfo(advertiser(world.settings.seed, advertiser_id).time_zone)
-    return datetime.fromtimestamp(world.now().unix, UTC).astimezone(zone).date()
+    return today_in(advertiser(world.settings.seed, advertiser_id).time_zone, world.now().unix)
 
 
 def _limits(world: World, advertiser_id: int) -> tuple[date, int]:

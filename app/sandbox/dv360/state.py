@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
+from app.sandbox.books import Books, campaigns_in, revision_of
+
 QUEUED, RUNNING, DONE, FAILED = "QUEUED", "RUNNING", "DONE", "FAILED"
 QUEUED_SHARE = 0.2
 """The part of a report's time that it waits before it runs."""
@@ -90,25 +92,22 @@ class Report:
     polled_ready_at: float | None = None
 
 
-@dataclass(slots=True)
-class Dv360State:
-    """Everything the provider knows. Ids continue from ``next_id``, which starts at the clock: a restarted provider
-    must not give an old id to a new query. ``revisions`` by (advertiser, day ordinal), 0 where absent."""
+@dataclass(slots=True, kw_only=True)
+class Dv360State(Books):
+    """Everything the provider knows; its accounts are advertisers. Ids continue from ``next_id``, which starts at the
+    clock: a restarted provider must not give an old id to a new query."""
 
     next_id: int
-    campaigns: int
     duration: Duration
     quirks: Quirks = Quirks()
-    campaigns_of: dict[int, int] = field(default_factory=dict)
     queries: dict[int, Query] = field(default_factory=dict)
     reports: dict[int, dict[int, Report]] = field(default_factory=dict)
-    revisions: dict[tuple[int, int], int] = field(default_factory=dict)
     runs: int = 0
 
 
 def new_state(now: float, campaigns: int, duration: Duration, quirks: Quirks) -> Dv360State:
     """An empty provider."""
-    return Dv360State(int(now) * 1_000, campaigns, duration, quirks)
+    return Dv360State(next_id=int(now) * 1_000, campaigns=campaigns, duration=duration, quirks=quirks)
 
 
 def draw_duration(duration: Duration, seed: int, report_number: int) -> tuple[float | None, int | None]:
@@ -147,7 +146,7 @@ def run_query(state: Dv360State, query: Query, start: date, end: date, fate: str
     frozen = {
         (one, day): revision for one in query.advertisers for day in days if (revision := revision_of(state, one, day))
     }
-    counts = {one: state.campaigns_of.get(one, state.campaigns) for one in query.advertisers}
+    counts = {one: campaigns_in(state, one) for one in query.advertisers}
     report = Report(
         query.query_id,
         report_id,
@@ -164,17 +163,6 @@ def run_query(state: Dv360State, query: Query, start: date, end: date, fate: str
     )
     state.reports[query.query_id][report_id] = report
     return report
-
-
-def revision_of(state: Dv360State, advertiser_id: int, day: int) -> int:
-    """How often the figures of that day (an ordinal) were restated."""
-    return state.revisions.get((advertiser_id, day), 0)
-
-
-def restate(state: Dv360State, advertiser_id: int, start: date, end: date) -> None:
-    """Change the figures of these days, both included, for reports run from now on."""
-    for day in range(start.toordinal(), end.toordinal() + 1):
-        state.revisions[(advertiser_id, day)] = revision_of(state, advertiser_id, day) + 1
 
 
 def query_of(state: Dv360State, user: str, query_id: int) -> Query | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from app.sandbox.days import months_before
 from app.sandbox.dv360.catalogue import FILTERS, HEADERS, METRIC_HEADERS
 
 _LAST_DAYS = {f"LAST_{count}_DAYS": count for count in (7, 14, 30, 60, 90, 365)}
@@ -138,12 +139,3 @@ def _day(data_range: Mapping[str, Any], key: str, field: str) -> date:
         return date(parts["year"], parts["month"], parts["day"])
     except (TypeError, KeyError, ValueError):
         raise InvalidError([(f"{field}.{key}", "Expected year, month and day of a real day.")]) from None
-
-
-def months_before(day: date, months: int) -> date:
-    """The same day of the month so many months earlier, or that month's last day."""
-    index = day.year * 12 + day.month - 1 - months
-    year, month = divmod(index, 12)
-    first_of_next = date(year + (month + 1) // 12, (month + 1) % 12 + 1, 1)
-    last = (first_of_next - timedelta(days=1)).day
-    return date(year, month + 1, min(day.day, last))

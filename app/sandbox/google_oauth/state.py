@@ -19,7 +19,8 @@ import orjson
 
 REPORTS_SCOPE = "https://www.googleapis.com/auth/doubleclickbidmanager"
 ENTITIES_SCOPE = "https://www.googleapis.com/auth/display-video"
-ALL_SCOPES = f"{REPORTS_SCOPE} {ENTITIES_SCOPE}"
+ADS_SCOPE = "https://www.googleapis.com/auth/adwords"
+ALL_SCOPES = f"{REPORTS_SCOPE} {ENTITIES_SCOPE} {ADS_SCOPE}"
 CODE_SECONDS = 600
 
 _REFRESH = re.compile(r"1//sandbox-(?P<user>.+?)(?:\.g(?P<generation>\d+))?")
