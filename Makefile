@@ -14,7 +14,7 @@ FAST := $(wildcard tests/unit tests/property)
 F ?= all
 ARGS ?=
 
-.PHONY: help setup up demo test check spine-test figure figures lock down clean
+.PHONY: help setup up demo test check docs-test spine-test figure figures lock down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ $(READY): requirements/dev.txt pyproject.toml deploy/local/kafka/pom.xml
 up: setup ## start the servers, the sandbox and one worker; Ctrl-C stops them
 	@$(BIN)/connector up $(ARGS)
 
-demo: setup ## twenty overlapping commands end to end, then exit
+demo: setup ## the main job as one story on real servers, then exit
 	@$(BIN)/connector demo $(ARGS)
 
 test: setup ## all tests on real servers, except figures and those marked long
@@ -46,6 +46,9 @@ check: setup ## lint, format, types, imports, fast tests, sizes; needs no server
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest $(FAST) -q $(ARGS)
 	@$(BIN)/python tests/bench/sizes.py
+
+docs-test: setup ## type every command of README and how-to pages, and count them (ARGS=--short leaves out make test)
+	@$(BIN)/python -m tests.docs.run $(ARGS)
 
 spine-test: setup ## kills, freezes, deaths at crash points, servers away, twenty starts over a backlog (long)
 	@$(BIN)/python -m tests.e2e.spine $(ARGS)

@@ -18,17 +18,17 @@ from api.rest.services import RestServices
 from app.clock import SystemClock
 from app.config import Settings, effective_quotas
 from app.connectors.base import Hosts, Limits, ProviderHttp
-from app.connectors.dv360.client import Dv360Connector
+from app.connectors.registry import catalogue_of, connectors_of, hosts_of
 from app.connectors.session import provider_session
 from app.domain.coverage import Freshness
 from app.domain.messages import Offer, StepOutcome
-from app.domain.model import Catalogue
 from app.domain.retry import RetryPolicy
 from app.domain.state import ConnectorRules, Rules
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
-from app.ports import Clock, Connector
+from app.ports import Clock, Connector, PlannerBoards
+from app.services.board import Boards
 from app.services.fetching import run_step
 from app.storage.postgres.connectors import PostgresConnectorStore
 from app.storage.postgres.database import Database
@@ -48,28 +48,11 @@ from app.streams.ownership import Ownership
 from app.streams.pace import Pace
 from app.streams.permits import PermitDesk
 from app.streams.planner_shell import PlannerShell
+from app.streams.planners import Planners
 from app.streams.projector import Projector
 from app.streams.topics import Names
 from app.streams.views import WorkerConnectors, WorkerViews
 from app.telemetry.metrics import Metrics
-
-
-def connectors_of(settings: Settings) -> dict[str, Connector]:
-    """Every adapter there is, by connector type."""
-    dv360 = settings.providers.dv360
-    found: list[Connector] = [Dv360Connector(reports_url=dv360.reports_url, poll_schedule_s=dv360.poll_schedule_s)]
-    return {connector.connector_type: connector for connector in found}
-
-
-def hosts_of(settings: Settings) -> dict[str, Hosts]:
-    """Where each adapter may call, by connector type."""
-    dv360 = settings.providers.dv360
-    return {"DV360": Hosts((dv360.reports_url, dv360.api_url), dv360.download_hosts, dv360.allow_private_hosts)}
-
-
-def catalogue_of(connectors: Mapping[str, Connector]) -> Catalogue:
-    """Connector type -> report types, as the adapters declare them."""
-    return {name: connector.reports for name, connector in connectors.items()}
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -277,7 +260,9 @@ def build(settings: Settings) -> Worker:
     ConsumerLag(topo.app, names, ownership.owners, metrics)
     _agents(topo, names, publisher, rules, follower, stores, clock, planner_shell, fetches, pace, point, metrics)
     readiness = Readiness(topo.app, publisher, ownership, follower, stores.database, stores.cache)
-    rest = _rest(settings, clock, metrics, names, publisher, follower, stores, readiness, rules)
+    planners = Planners(topo.app, names.state, name, ownership, clock)
+    boards = Boards(planners.owned, planners.owner, follower.connectors.get)
+    rest = _rest(settings, clock, metrics, names, publisher, follower, stores, readiness, rules, boards)
     projector = Projector(broker, names.requests, f"{settings.streams.group}-projector", stores.history, metrics)
     metrics.describe_build(rest.version)
     return Worker(
@@ -347,13 +332,15 @@ def _agents(
 
 def _rest(
     settings: Settings, clock: Clock, metrics: Metrics, names: Names, publisher: Publisher, follower: Follower,
-    stores: Stores, readiness: Readiness, rules: Rules,
+    stores: Stores, readiness: Readiness, rules: Rules, boards: PlannerBoards,
 ) -> RestServices:  # fmt: skip
-    auth = settings.auth
+    auth, connectors = settings.auth, WorkerConnectors(follower, stores.connectors)
     return RestServices(
         publisher=Commands(publisher, names.commands),
         views=WorkerViews(follower, stores.history),
-        connector=WorkerConnectors(follower, stores.connectors).find,
+        connector=connectors.find,
+        connectors_of=connectors.of,
+        boards=boards,
         readiness=readiness.checks,
         metrics=metrics,
         verifier=build_verifier(

@@ -202,6 +202,7 @@ class Meta(Provider, OAuthProvider):
 
 class GoogleAds(Provider):
     api_url: Url = "https://googleads.googleapis.com/v26/"
+    developer_token: SecretStr = NO_SECRET
 
 
 class Sheets(Provider):

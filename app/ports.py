@@ -135,6 +135,18 @@ class Ready:
     control: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account at a provider that a grant's user can report on. ``currency`` ISO 4217 and ``time_zone`` IANA name, if
+    the provider tells them; ``manager_id``: the account through which alone it is reached."""
+
+    id: str
+    name: str
+    currency: str | None
+    time_zone: str | None
+    manager_id: str | None = None
+
+
 class Connector(Protocol):
     """One provider. The same four files every time: client, reports, errors, quotas."""
 
@@ -150,6 +162,9 @@ class Connector(Protocol):
 
     async def step(self, offer: Offer, calls: Calls) -> Running | Ready:
         """Runs one step. Raises ``ProviderError`` with the classified failure."""
+
+    async def accounts(self, calls: Calls) -> Sequence[Account]:
+        """The accounts that the grant behind ``calls`` can report on. Raises ``ProviderError``."""
 
 
 class ResultsUnavailable(Exception):
@@ -182,6 +197,10 @@ class BrokerUnavailable(Exception):
     """The broker did not acknowledge in time; nothing is known about the record."""
 
 
+PageKey = tuple[int, str]
+"""(accepted_at in ms, request id): where a page of requests, newest first, begins or ends."""
+
+
 class RequestViews(Protocol):
     """The committed state of requests, as any worker can see it."""
 
@@ -190,6 +209,35 @@ class RequestViews(Protocol):
 
     async def wait_for(self, request_id: str, timeout_s: float) -> RequestView | None:
         """The first committed view of a request that is being decided, or None after the time."""
+
+    async def wait_until_ended(self, request_id: str, timeout_s: float) -> RequestView | None:
+        """The view of a request that is completed, failed or cancelled, or None after the time."""
+
+    def held(self, request_id: str) -> RequestView | None:
+        """The view in this worker's memory."""
+
+    def newest(
+        self,
+        org_id: int,
+        *,
+        before: PageKey | None,
+        limit: int,
+        status: str | None = None,
+        connector_id: str | None = None,
+    ) -> Sequence[RequestView]:
+        """The organisation's newest requests in this worker's memory that come before ``before`` in order of
+        (accepted, id), of one state, of one connector."""
+
+    async def page(
+        self,
+        org_id: int,
+        *,
+        before: PageKey | None,
+        limit: int,
+        status: str | None = None,
+        connector_id: str | None = None,
+    ) -> Sequence[RequestView]:
+        """The same of what is stored, which may be older than what is held. Raises ``ViewUnavailable``."""
 
 
 class ViewUnavailable(Exception):
@@ -238,6 +286,17 @@ class RequestHistory(Protocol):
         """Idempotent upserts; an older revision never overwrites a newer one."""
 
     async def find(self, request_id: str) -> RequestView | None: ...
+
+    async def page(
+        self,
+        org_id: int,
+        *,
+        before: PageKey | None,
+        limit: int,
+        status: str | None = None,
+        connector_id: str | None = None,
+    ) -> Sequence[RequestView]:
+        """The organisation's requests, newest first by (accepted, id), from ``before`` on, that itself left out."""
 
 
 class EventSink(Protocol):

@@ -9,7 +9,7 @@ from time import perf_counter
 from aiohttp import hdrs, web
 from prometheus_client import Counter, Histogram
 
-from api.rest import fetch, health, requests, schemas
+from api.rest import cancel, connectors, fetch, health, planner, queue, request_list, requests, schemas
 from api.rest.auth import Principal, authenticate, known
 from api.rest.body import LIMIT_BYTES
 from api.rest.problem import Problem, from_http
@@ -17,6 +17,8 @@ from api.rest.services import SERVICES, RestServices
 from app.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
+GATHERED = 200
+"""So many answers of one route and status are told to the metrics at once."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Secured = Callable[[web.Request, Principal], Awaitable[web.Response]]
 
@@ -36,7 +38,12 @@ def guarded(handler: Secured, scope: str) -> Handler:
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/api/v1/connectors/fetch", guarded(fetch.post, "fetch")),
+    ("GET", connectors.PATH, guarded(connectors.get, "connectors:read")),
+    ("GET", queue.PATH, guarded(queue.get, "connectors:read")),
     ("GET", requests.PATH, guarded(requests.get, "connectors:read")),
+    ("DELETE", requests.PATH, guarded(cancel.delete, "fetch")),
+    ("GET", request_list.PATH, guarded(request_list.get, "connectors:read")),
+    ("GET", planner.PATH, guarded(planner.get, "connectors:read")),
     ("GET", "/livez", health.livez),
     ("GET", "/readyz", health.readyz),
     ("GET", "/metrics", health.metrics),
@@ -54,7 +61,12 @@ def build_app(services: RestServices) -> web.Application:
     for method, path, handler in ROUTES:
         app.router.add_route(method, path, handler)
     app.on_response_prepare.append(_dress)
+    app.on_cleanup.append(_part_with_peers)
     return app
+
+
+async def _part_with_peers(app: web.Application) -> None:
+    await app[SERVICES].peers.close()
 
 
 @web.middleware
@@ -79,26 +91,43 @@ def _told(request: web.Request, error: Exception) -> Problem:
 
 
 class _Meters:
-    """Counts answers by route pattern; keeps the labelled metrics, whose look-up costs more than the counting."""
+    """Counts answers by route pattern. They are gathered and told to the metrics many at a time and before each scrape:
+    telling each by itself costs more than a tenth of a short answer."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._gathered: dict[tuple[int, int], list[float]] = {}
         self._found: dict[tuple[int, int], tuple[Counter, Histogram]] = {}
+        metrics.before_exposition(self._tell_all)
 
     def count(self, resource: web.AbstractResource | None, status: int, took_s: float) -> None:
         key = (id(resource), status)
-        counter, histogram = self._found.get(key) or self._find(key, resource)
-        counter.inc()
-        histogram.observe(took_s)
+        gathered = self._gathered.get(key)
+        if gathered is None:
+            gathered = self._begin(key, resource)
+        gathered.append(took_s)
+        if len(gathered) >= GATHERED:
+            self._tell(key)
 
-    def _find(self, key: tuple[int, int], resource: web.AbstractResource | None) -> tuple[Counter, Histogram]:
+    def _begin(self, key: tuple[int, int], resource: web.AbstractResource | None) -> list[float]:
         route = resource.canonical if resource is not None else "none"
-        found = (
+        self._found[key] = (
             self._metrics.http_requests_total.labels(route, str(key[1])),
             self._metrics.http_request_seconds.labels(route),
         )
-        self._found[key] = found
-        return found
+        gathered = self._gathered[key] = []
+        return gathered
+
+    def _tell(self, key: tuple[int, int]) -> None:
+        gathered, (counter, histogram) = self._gathered[key], self._found[key]
+        counter.inc(len(gathered))
+        for took_s in gathered:
+            histogram.observe(took_s)
+        gathered.clear()
+
+    def _tell_all(self) -> None:
+        for key in self._gathered:
+            self._tell(key)
 
 
 METERS = web.AppKey("meters", _Meters)

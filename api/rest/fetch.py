@@ -8,24 +8,24 @@ topic is the request, so a call that dies after the broker's acknowledgement has
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 from uuid_utils import uuid7
 
+from api.rest import dry_run, parameters
 from api.rest.auth import Principal
 from api.rest.body import read_object
 from api.rest.problem import Problem, refusal
-from api.rest.services import AWAY, SERVICES, RestServices, json_response
+from api.rest.services import AWAY, SERVICES, RestServices, json_response, trace_of
 from app.domain.commands import FETCH_FIELDS, FetchCommand, nearest, parse, shown
 from app.domain.errors import Fault
 from app.domain.identity import body_hash, idempotent_request_id
 from app.domain.intake import Refused, judge, today_at
 from app.domain.messages import Accept, Cancel, RequestView
 from app.domain.model import Priority
-from app.domain.tracing import traceparent_of
 from app.ports import BrokerUnavailable
 from app.services.status import fetch_body
 
@@ -48,22 +48,19 @@ class _Command:
 
 async def post(request: web.Request, principal: Principal) -> web.Response:
     """200 with the place in the queue when the planner decides in time, else 202; every fault of the body at once,
-    422."""
+    422. With ``dry_run=true`` 200 with the plan."""
     services: RestServices = request.app[SERVICES]
-    _no_parameters(request)
+    dry = parameters.truth("dry_run", parameters.given(request, ("dry_run",)).get("dry_run"))
     key = _idempotency_key(request)
     body = await read_object(request)
     command = _command(body, principal.org_id, key, services.clock.now())
     accept = await _check(services, command)
+    if dry:
+        await _refuse_other_body(services, command)
+        return await dry_run.plan(request, accept)
     if not command.repeatable:
         return await _submit(services, command, accept, request)
     return await _once(services, command, accept, request)
-
-
-def _no_parameters(request: web.Request) -> None:
-    faults = [Fault("invalid_parameter", "", f"there is no parameter {shown(name)}") for name in request.query]
-    if faults:
-        raise Problem("invalid_parameter", faults[0].detail, errors=faults)
 
 
 def _idempotency_key(request: web.Request) -> str | None:
@@ -138,10 +135,17 @@ async def _known(services: RestServices, request_id: str) -> RequestView | None:
         return None
 
 
+async def _refuse_other_body(services: RestServices, command: _Command) -> None:
+    """Raises ``Problem`` when the key of a command was used for another body."""
+    known = await _known(services, command.request_id) if command.repeatable else None
+    if known is not None and known.body_hash != command.hash:
+        raise Problem("idempotency_mismatch", request_id=command.request_id)
+
+
 async def _submit(services: RestServices, command: _Command, accept: Accept, request: web.Request) -> web.Response:
     try:
         value = services.encode(command.record)
-        await services.publisher.publish(command.parsed.connector_id, value, _trace(request))
+        await services.publisher.publish(command.parsed.connector_id, value, trace_of(request))
     except BrokerUnavailable:
         raise Problem("broker_unavailable", retry_after_s=5, request_id=command.request_id) from None
     services.published.note(accept)
@@ -149,11 +153,6 @@ async def _submit(services: RestServices, command: _Command, accept: Accept, req
     if view is not None:
         services.published.forget(command.request_id)
     return _answer(command, view)
-
-
-def _trace(request: web.Request) -> Sequence[tuple[str, bytes]]:
-    given = traceparent_of(request.headers.get("traceparent"))
-    return [] if given is None else [("traceparent", given.encode("ascii"))]
 
 
 def _answer(command: _Command, view: RequestView | None) -> web.Response:

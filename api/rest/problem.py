@@ -54,6 +54,7 @@ CATALOGUE: Mapping[str, ProblemType] = _types(
     _P("request_timeout", 408, "The body did not arrive in time", "Send it again, faster."),
     _P("connector_not_ready", 409, "The connector cannot fetch now", "Connect the account again."),
     _P("request_in_progress", 409, "The same request is being decided", "Ask again after `Retry-After` seconds."),
+    _P("already_ended", 409, "The request has ended", "Nothing is left to cancel; `detail` says how it ended."),
     _P("body_too_large", 413, "The body is too large", "Send at most 64 kB."),
     _P("unsupported_media_type", 415, "The body is not JSON", "Send `Content-Type: application/json`, not compressed."),
     _P("invalid_request", 422, "The request has faults", "Correct what `errors` lists and send it again."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from api.rest.auth import Principal
+from api.rest.live import REQUESTS, body_of
 from api.rest.problem import Problem
 from api.rest.services import AWAY, SERVICES, RestServices
 from app.domain.identity import normalise, uuid7_millis
@@ -15,28 +16,36 @@ YOUNG_MS = 60_000
 WAIT_S = 1.0
 """How long an unknown id that was made a moment ago is waited for: another worker may have accepted it just now, and
 the view is still on its way to this one."""
-PATH = "/api/v1/connectors/requests/{request_id}"
+PATH = REQUESTS + "/{request_id}"
 
 
 async def get(request: web.Request, principal: Principal) -> web.Response:
     """200 with the state, also of what was published here and is not decided on; 404 for an unknown id, another
     organisation's, and what is no id at all; 503 while nobody knows."""
     services: RestServices = request.app[SERVICES]
-    request_id = normalise("req", request.match_info["request_id"])
-    if request_id is None:
-        raise Problem("not_found")
-    view = await _view(services, request_id)
+    request_id = asked_id(request)
+    view = await find(services, request_id)
     if view is None:
         body = services.published.body(request_id, principal.org_id)
     else:
         services.published.forget(request_id)
-        body = services.bodies.of(view) if view.org_id == principal.org_id else None
+        body = await body_of(request, view) if view.org_id == principal.org_id else None
     if body is None:
         raise Problem("not_found")
     return web.Response(body=body, headers=JSON)
 
 
-async def _view(services: RestServices, request_id: str) -> RequestView | None:
+def asked_id(request: web.Request) -> str:
+    """The request id in the path. Raises ``Problem`` 404 for what is none."""
+    request_id = normalise("req", request.match_info["request_id"])
+    if request_id is None:
+        raise Problem("not_found")
+    return request_id
+
+
+async def find(services: RestServices, request_id: str) -> RequestView | None:
+    """A request of any organisation. None: it is unknown, or published here and not decided on. Raises ``Problem``
+    503."""
     try:
         view = await services.views.get(request_id)
     except AWAY:

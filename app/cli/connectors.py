@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,7 @@ import typer
 
 from app.cli.environment import load_settings
 from app.cli.failures import NOT_FOUND, USAGE, CommandFailed
-from app.cli.output import AsJson, print_facts, print_rows
+from app.cli.output import AsJson, print_facts, say
 from app.cli.waiting import wait
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from app.domain.model import ConnectorFacts
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Connect accounts at providers and list them.")
-COLUMNS = ("connector_id", "connector_type", "account_id", "status", "time_zone", "currency")
 LIMIT_BYTES = 64 * 1024
 
 
@@ -36,6 +35,9 @@ def add(
     ],
     time_zone: Annotated[str, typer.Option(help="The account's own zone, which its days are in.")] = "UTC",
     currency: Annotated[str | None, typer.Option(help="The account's currency, ISO 4217.")] = None,
+    manager: Annotated[
+        str | None, typer.Option(help="GOOGLE_ADS: the manager's id, if the account is reached through one.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Connect an account with a credential brought from elsewhere; again for the same account replaces it.
@@ -44,22 +46,18 @@ def add(
     """
     given = _read(credentials)
     settings = load_settings()
-    facts = wait(_add(settings, org, connector_type.upper(), account, given, time_zone, currency))
+    facts = wait(_add(settings, org, connector_type.upper(), account, given, time_zone, currency, manager))
     print_facts(asdict(facts), as_json=as_json)
+    _note_unbuilt(settings, facts.connector_type)
 
 
-@app.command("list")
-def list_(
-    org: Annotated[int, typer.Option(min=1, help="Organisation whose connectors are listed.")],
-    as_json: AsJson = False,
-) -> None:
-    """List an organisation's connectors.
+def _note_unbuilt(settings: Settings, connector_type: str) -> None:
+    """An account may be connected before its adapter is there: its owner should know what to expect."""
+    from app.connectors.registry import connectors_of
 
-    Example: connector connectors list --org 1 --json
-    """
-    found = wait(_list(load_settings(), org))
-    empty = f"organisation {org} has no connectors; next: connector connectors add --org {org} ..."
-    print_rows([asdict(facts) for facts in found], COLUMNS, as_json=as_json, empty=empty)
+    built = connectors_of(settings)
+    if connector_type not in built:
+        say(f"note:  fetches of {connector_type} are refused until its adapter is built; built: {', '.join(built)}")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -82,6 +80,7 @@ async def _add(
     given: dict[str, Any],
     time_zone: str,
     currency: str | None,
+    manager: str | None,
 ) -> ConnectorFacts:
     from app.cli.database import database
     from app.oauth.vault import Vault
@@ -97,6 +96,7 @@ async def _add(
                 given,
                 time_zone=time_zone,
                 currency=currency,
+                manager_id=manager,
                 stores=PostgresConnectorStore(opened),
                 vault=Vault(settings.vault.ring()),
                 publish=publish,
@@ -126,11 +126,3 @@ async def _announcer(settings: Settings) -> AsyncIterator[Callable[[ConnectorFac
         yield publish
     finally:
         await publisher.stop()
-
-
-async def _list(settings: Settings, org: int) -> Sequence[ConnectorFacts]:
-    from app.cli.database import database
-    from app.storage.postgres.connectors import PostgresConnectorStore
-
-    async with database(settings) as opened:
-        return await PostgresConnectorStore(opened).list_for(org)

@@ -18,6 +18,7 @@ DEFAULT_STACK = Path("build/stack")
 ENV_FILE = "connector.env"
 _OWN = ("CONNECTOR__KAFKA__BOOTSTRAP_SERVERS", "CONNECTOR__POSTGRES__DSN", "CONNECTOR__CONFIG")
 _chosen: dict[str, Path] = {}
+_addresses: dict[str, str] = {}
 
 
 def use_stack(folder: Path) -> None:
@@ -28,6 +29,16 @@ def use_stack(folder: Path) -> None:
 def stack_folder() -> Path:
     """The stack's folder."""
     return _chosen.get("stack", DEFAULT_STACK)
+
+
+def use_url(url: str | None) -> None:
+    """Names REST's address for this process; None or nothing: it is where the settings say."""
+    _addresses["rest"] = url or ""
+
+
+def chosen_url() -> str:
+    """REST's address as it was named, or nothing."""
+    return _addresses.get("rest", "")
 
 
 def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -31,9 +31,14 @@ class DevelopmentIssuer:
         """What ``CONNECTOR__AUTH__JWKS_FILE`` names."""
         return self.folder / "jwks.json"
 
+    @property
+    def key_file(self) -> Path:
+        """The private key."""
+        return self.folder / "signing-key.json"
+
     def prepare(self) -> ECKey:
         """The key; makes it and the JWKS file where they are missing."""
-        path = self.folder / "signing-key.json"
+        path = self.key_file
         if not path.exists():
             made = ECKey.generate_key("P-256", {"kid": f"development-{int(time.time())}", "use": "sig"})
             write_private(path, json.dumps(made.as_dict(private=True)))

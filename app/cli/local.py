@@ -124,7 +124,9 @@ class LocalRun:
                     time.sleep(_POLL_S)
 
     def _spawn(self, name: str, module: str, *arguments: str) -> None:
-        environment = {**os.environ, **self.env, **self.overrides}
+        scratch = self.folder / "tmp"
+        scratch.mkdir(exist_ok=True)
+        environment = {**os.environ, **self.env, **self.overrides, "TMPDIR": str(scratch)}
         log = self.folder / "logs" / f"{name}.log"
         argv = [sys.executable, "-m", module, *arguments]
         self._processes.spawn(Program(name, argv, log, Path.cwd(), environment))

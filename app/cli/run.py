@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,16 +103,22 @@ def up(
     raise CommandFailed(f"the worker ended with {code}", advice=f"less {stack_folder()}/logs/worker.log")
 
 
-def demo(as_json: AsJson = False) -> None:
+def demo(
+    log: Annotated[
+        Path | None, typer.Option(help="Leave the simulator's arrival log here: one JSON line per call.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show the whole way once, and end by itself.
 
-    Connects two accounts, publishes 20 commands with overlaps, shows the events, the files, and the calls saved.
+    Three organisations, two providers, overlaps, a premium request, a pause; then a table of what was saved, and what a
+    client that neither merges nor waits met.
 
     Example: connector demo
     """
-    from app.demo import run
+    from app.demo.run import run
 
-    raise typer.Exit(run(as_json=as_json))
+    raise typer.Exit(run(as_json=as_json, log=log))
 
 
 def _up(local: LocalRun, *, with_sandbox: bool) -> int:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from app.connectors.hosts import Hosts, checked
 from app.connectors.session import DEPARTURE, AlreadyDeparted, Departure, StalePermit
 from app.domain.errors import PermitDenied, ProviderError
 from app.domain.messages import Offer
-from app.ports import Clock, HttpAnswer, HttpStream, Permit, Permits, TokenSource
+from app.ports import Clock, Ended, HttpAnswer, HttpStream, Permit, Permits, TokenSource
 
 __all__ = ["Hosts", "Limits", "ProviderHttp"]
 
@@ -46,7 +46,8 @@ USER_AGENT = "connector-service (gzip)"
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call as the adapter wants it. ``token`` is not kept here, so that no repr can show it."""
+    """One call as the adapter wants it. Nothing secret is in its repr: ``token`` is not kept here, and headers may
+    hold keys."""
 
     method: str
     url: URL
@@ -57,29 +58,45 @@ class _Call:
     json: Any = None
     form: Mapping[str, str] | None = None
     params: Mapping[str, str] | None = None
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Exchange:
-    """A request that left, its answer's head, the permit it spends and when it must have ended (loop time)."""
+    """A request that left, its answer's head and how long that took, the permit it spends and when it must have ended
+    (loop time)."""
 
     response: aiohttp.ClientResponse
     permit: Permit
     deadline: float
+    latency_ms: int
 
 
 @dataclass(slots=True)
 class _Trip:
-    """Whether a request left, and how it ended: ``cancelled`` until something else is known."""
+    """Whether and when a request left, and how it ended: ``cancelled`` until something else is known. ``failed`` says
+    that the provider owed an answer and gave none."""
 
     on_leave: Callable[[], None]
-    left: bool = False
+    monotonic: Callable[[], float]
+    left_at: float | None = None
     ending: str = "cancelled"
+    failed: bool = False
 
     def leave(self) -> None:
-        self.left = True
+        self.left_at = self.monotonic()
         self.on_leave()
+
+    @property
+    def latency_ms(self) -> int:
+        """Milliseconds since it left."""
+        return 0 if self.left_at is None else round((self.monotonic() - self.left_at) * 1000)
+
+    @property
+    def ended(self) -> Ended | None:
+        """What its permit tells when no answer came. A call that was cancelled, or that met a connection closed while
+        it was idle, says as little of the provider as one that never left."""
+        return Ended(self.latency_ms, ok=False) if self.failed and self.left_at is not None else None
 
 
 class _Stream:
@@ -150,20 +167,23 @@ class ProviderHttp:
             content = await body.whole(exchange.response, self._limits, deadline=exchange.deadline)
             return HttpAnswer(exchange.response.status, _lower(exchange.response), content)
 
-    def stream(
-        self, method: str, url: str, *, charge: str, data: bool = False, authorised: bool = True
-    ) -> AbstractAsyncContextManager[HttpStream]:
-        """One call whose body is read in pieces; its permit is given back when the context ends."""
-        return self._stream(method, url, charge, data, authorised)
-
     @asynccontextmanager
-    async def _stream(
-        self, method: str, url: str, charge: str, data: bool, authorised: bool
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        charge: str,
+        data: bool = False,
+        authorised: bool = True,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[HttpStream]:
+        """One call whose body is read in pieces; its permit is given back when the context ends."""
         target = checked(url, self._hosts, authorised=authorised)
         # The planner frees a permit that never came back after the call's deadline, so what a quota counts keeps to it.
         total_s = self._limits.stream_s if charge == UNCOUNTED else self._limits.call_s
-        call = _Call(method, target, charge, data, authorised, total_s)
+        call = _Call(method, target, charge, data, authorised, total_s, json, headers=headers)
         async with self._exchange(call) as exchange:
             yield _Stream(exchange, self._limits)
 
@@ -172,13 +192,17 @@ class ProviderHttp:
         token = await self._token(call)
         exchange = await self._open(call, token)
         if exchange.response.status == 401 and token is not None:
-            self._end(exchange)
+            self._end(exchange, ok=True)
             token = await self._token(call, rejected=token)
             exchange = await self._open(call, token)
+        ok = exchange.response.status < 500
         try:
             yield exchange
+        except ProviderError as error:
+            ok = ok and not error.failure.system
+            raise
         finally:
-            self._end(exchange)
+            self._end(exchange, ok=ok)
 
     async def _token(self, call: _Call, rejected: str | None = None) -> str | None:
         if not call.authorised:
@@ -193,20 +217,20 @@ class ProviderHttp:
         reset = False
         for _ in range(TRIES):
             permit = await self._permits.take(call.charge, data=call.data)
+            trip = _Trip(self._left, self._clock.monotonic)
             try:
-                return await self._depart(call, token, permit)
+                return await self._depart(call, token, permit, trip)
             except (StalePermit, AlreadyDeparted) as again:
                 reset = isinstance(again, AlreadyDeparted)
-                self._permits.give_back(permit)
+                self._permits.give_back(permit, trip.ended)
             except BaseException:
-                self._permits.give_back(permit)
+                self._permits.give_back(permit, trip.ended)
                 raise
         if reset:
             raise transport_failure(AlreadyDeparted())
         raise PermitDenied("quota", RETRY_IN_S)
 
-    async def _depart(self, call: _Call, token: str | None, permit: Permit) -> _Exchange:
-        trip = _Trip(self._left)
+    async def _depart(self, call: _Call, token: str | None, permit: Permit, trip: _Trip) -> _Exchange:
         departure = Departure(
             permit.usable_until, self._clock.monotonic, trip.leave, partial(self._crash, "request_sent")
         )
@@ -220,16 +244,18 @@ class ProviderHttp:
             trip.ending = failure.failure.code
             if isinstance(error, AlreadyDeparted) and departure.reused:
                 raise  # closed while it was idle, which says nothing about the provider
+            trip.failed = True
         else:
+            latency_ms = trip.latency_ms
             trip.ending = str(response.status) if response.status < 600 else "other"
             self._crash("response_begun")
             log.debug(
                 "provider_call", extra={"method": call.method, "url": _plain(call.url), "status": response.status}
             )
-            return _Exchange(response, permit, deadline)
+            return _Exchange(response, permit, deadline, latency_ms)
         finally:
             DEPARTURE.reset(mark)
-            if trip.left:
+            if trip.left_at is not None:
                 self._observe(trip.ending)
         log.info("provider_call_failed", extra={"url": _plain(call.url), "code": failure.failure.code})
         raise failure
@@ -252,10 +278,10 @@ class ProviderHttp:
         if self.first_at is None:
             self.first_at = self._clock.now()
 
-    def _end(self, exchange: _Exchange) -> None:
+    def _end(self, exchange: _Exchange, *, ok: bool) -> None:
         # Closes the connection unless the body was read to its end, in which case it is back in the pool already.
         exchange.response.close()
-        self._permits.give_back(exchange.permit)
+        self._permits.give_back(exchange.permit, Ended(exchange.latency_ms, ok))
 
 
 def _headers(call: _Call, token: str | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Reading answers within limits: decoded bytes, compression ratio, line length, total time.
+"""Reading answers within limits: decoded bytes, compression ratio, line length (JSON has no lines), total time.
 
 Bodies are decoded here and not by aiohttp, because only so the compressed bytes can be counted beside the decoded ones:
 1 MB of gzip can hold 1 GiB.
@@ -45,7 +45,7 @@ async def pieces(
     Raises ``ProviderError``: too_large; truncated_body, read_timeout, call_timeout (system); bad_encoding.
     """
     decoder = _decoder(response.headers.get("Content-Encoding", ""))
-    meter = _Meter(limits, most)
+    meter = _Meter(limits, most, lined=response.content_type != "application/json")
     while raw := await _read(response, deadline):
         meter.took(len(raw))
         for piece in decoder.feed(raw):
@@ -72,9 +72,10 @@ async def _read(response: aiohttp.ClientResponse, deadline: float) -> bytes:
 class _Meter:
     """Counts one body and stops it at its limits."""
 
-    def __init__(self, limits: Limits, most: int) -> None:
+    def __init__(self, limits: Limits, most: int, *, lined: bool) -> None:
         self._limits = limits
         self._most = most
+        self._lined = lined
         self._raw = 0
         self._decoded = 0
         self._line = 0
@@ -88,7 +89,8 @@ class _Meter:
             raise too_large(f"the answer is longer than {self._most} bytes")
         if self._decoded > max(RATIO_GRACE, self._raw * self._limits.ratio):
             raise too_large(f"the answer grew more than {self._limits.ratio}-fold when unpacked")
-        self._measure_line(piece)
+        if self._lined:
+            self._measure_line(piece)
 
     def _measure_line(self, piece: bytes) -> None:
         first = piece.find(b"\n")

@@ -2,13 +2,15 @@
 types.
 
 Envelope: ``{"error": {"code", "message", "status", "errors": [{"reason"}], "details": [{"@type": ...}]}}``; some
-services answer it inside an array. Its parts are all optional in practice.
+services answer it inside an array. Its parts are all optional in practice. Google Ads puts a ``GoogleAdsFailure`` into
+the details: ``{"errors": [{"errorCode": {family: ENUM}, "message", "details": {"quotaErrorDetails": {"rateScope",
+"retryDelay"}}}], "requestId"}``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,23 +25,25 @@ _NAMED_LIMIT = re.compile(r"limit '([^']{1,200})'")
 
 @dataclass(frozen=True, slots=True)
 class GoogleError:
-    """A refusal in plain terms. ``reasons``: every machine-readable word in it, in the order of the body; ``window``:
-    ``day``, ``user`` or ``other`` when it names the quota it enforces; ``retry_after_s`` its own delay."""
+    """A refusal in plain terms. ``reasons``: every machine-readable word in it, in the order of the body, those of
+    Google Ads first and as ``family.ENUM``; ``window``: ``day``, ``user`` or ``other`` when it names the quota it
+    enforces; ``scope``: ``ACCOUNT`` or ``DEVELOPER`` when it says whose; ``retry_after_s`` its own delay."""
 
     http: int
     reasons: tuple[str, ...]
     message: str
     window: str | None = None
     retry_after_s: float | None = None
+    scope: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of an error table: which refusals it matches, and the failure they become.
 
-    ``http`` is an inclusive range; ``reasons`` any of these (empty: whatever); ``window`` as named by the refusal;
-    ``calls`` the adapter's own names of its calls (empty: all). ``throttle`` marks *not now*; ``quota`` is the quota
-    it closes (None: it names none). ``source`` says where it is written.
+    ``http`` is an inclusive range; ``reasons`` any of these (empty: whatever); ``window`` and ``scope`` as named by the
+    refusal; ``calls`` the adapter's own names of its calls (empty: all). ``throttle`` marks *not now*; ``quota`` is the
+    quota it closes (None: it names none). ``source`` says where it is written.
     """
 
     http: tuple[int, int]
@@ -54,12 +58,14 @@ class Row:
     remote_lost: bool = False
     throttle: bool = False
     quota: str | None = None
+    scope: str | None = None
 
     def matches(self, error: GoogleError, call: str) -> bool:
         return (
             self.http[0] <= error.http <= self.http[1]
             and (not self.reasons or not set(self.reasons).isdisjoint(error.reasons))
             and (self.window is None or self.window == error.window)
+            and (self.scope is None or self.scope == error.scope)
             and (not self.calls or call in self.calls)
         )
 
@@ -67,15 +73,20 @@ class Row:
 def read(status: int, headers: Mapping[str, str], content: bytes) -> GoogleError:
     """Reads a refusal; a body that is no envelope leaves only the status."""
     error = _envelope(content)
-    details = [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
+    details = _objects(error.get("details"))
+    ads = [entry for detail in details for entry in _objects(detail.get("errors"))]
+    quotas = [_object(_object(entry.get("details")).get("quotaErrorDetails")) for entry in ads]
     message = shown(str(error.get("message") or f"HTTP {status}"))
     violations = [violation for detail in details for violation in _violations(detail)]
+    said = [str(entry["message"]) for entry in ads if entry.get("message")]
+    scopes = [scope for quota in quotas if isinstance(scope := quota.get("rateScope"), str)]
     return GoogleError(
         http=status,
-        reasons=_reasons(error, details),
-        message=shown("; ".join([message, *violations])),
+        reasons=(*_ads_reasons(ads), *_reasons(error, details)),
+        message=shown("; ".join([message, *violations, *said])),
         window=_window(message, details),
-        retry_after_s=_delay(headers, details),
+        retry_after_s=_delay(headers, [*quotas, *details]),
+        scope=scopes[0] if scopes else None,
     )
 
 
@@ -110,6 +121,20 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in _list(value) if isinstance(entry, dict)]
+
+
+def _ads_reasons(errors: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for entry in errors:
+        for family, code in _object(entry.get("errorCode")).items():
+            yield shown(f"{family}.{code}", 120)
+
+
 def _reasons(error: dict[str, Any], details: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     inner = [entry.get("reason") for entry in _list(error.get("errors")) if isinstance(entry, dict)]
     info = [detail.get("reason") for detail in details]
@@ -135,11 +160,10 @@ def _window(message: str, details: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _delay(headers: Mapping[str, str], details: Sequence[dict[str, Any]]) -> float | None:
-    """``google.rpc.RetryInfo.retryDelay`` ("17s"), else a ``Retry-After`` in seconds, which Google does not
-    document."""
-    for detail in details:
-        match = _DURATION.fullmatch(str(detail.get("retryDelay", "")))
-        if match:
-            return float(match.group(1))
+    """The longest ``retryDelay`` ("17s") of ``google.rpc.RetryInfo`` and Google Ads' ``quotaErrorDetails``, else a
+    ``Retry-After`` in seconds, which Google does not document."""
+    named = [_DURATION.fullmatch(str(detail.get("retryDelay", ""))) for detail in details]
+    if delays := [float(match.group(1)) for match in named if match]:
+        return max(delays)
     header = headers.get("retry-after", "").strip()
     return float(header) if header.isdigit() and len(header) <= 6 else None

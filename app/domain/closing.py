@@ -216,7 +216,10 @@ def waiting(state: State, batch: Batch | None) -> dict[str, Any] | None:
         return None
     if batch.state == "remote":
         return {"reason": "provider_running", "percent": batch.percent, "until": batch.not_before or None}
-    return state.waiting.get(batch.batch_id)
+    known = state.waiting.get(batch.batch_id)
+    if known is not None and (known["until"] or 0) > state.now:
+        return known
+    return state.others_wait or known
 
 
 def progress(state: State, batch: Batch | None) -> int:
@@ -231,7 +234,7 @@ def estimate_s(state: State, batch: Batch | None, now: int | None = None) -> flo
     """Seconds until the data is probably there: turns ahead of it at the measured mean duration. ``now`` may be later
     than the last step."""
     place = 0 if batch is None else (state.queue.position(batch.batch_id) or 0)
-    until = 0 if batch is None else state.waiting.get(batch.batch_id, {}).get("until") or 0
+    until = (waiting(state, batch) or {}).get("until") or 0
     return expected_s(state, place, until, now) if batch is not None else 0.0
 
 

@@ -19,13 +19,14 @@ CLOSES_PER_STEP = 2_000
 
 def dispatch(state: State) -> None:
     """Gives every free slot to the best batch that can start now. A blocked head blocks nobody whose quota has room."""
-    state.blocked_until = None
+    state.blocked_until = state.others_wait = None
     _look_again(state)
     free = state.rules.max_concurrent - len(state.leases)
     full: dict[tuple[str, str], Full] = {}
     busy, most = _slots_by_account(state), _most_slots(state)
     for batch_id in state.queue:
         if free <= 0:
+            state.others_wait = _reason("concurrency", None)
             return
         batch = state.batches[batch_id]
         if batch.data_set in state.moved:
@@ -41,6 +42,7 @@ def dispatch(state: State) -> None:
             full[scope] = found
             blocked(state, batch, found)
             if _shuts_all(state, batch, found):
+                state.others_wait = quota_reason(found)
                 return
         else:
             lease(state, batch)

@@ -113,7 +113,7 @@ class ConnectorFacts:
 
     ``subject`` names the provider's user behind the grant: the scope of per-user quotas. ``plan`` is the
     organisation's. ``status`` is one of pending, connected, paused, reauthorise, revoked, error; ``deleted`` rows are
-    refused as unknown.
+    refused as unknown. ``manager_id`` is the account through which this one is reached, where that must be said.
     """
 
     connector_id: str
@@ -127,6 +127,7 @@ class ConnectorFacts:
     currency: str | None = None
     plan: str = "standard"
     deleted: bool = False
+    manager_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

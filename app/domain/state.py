@@ -213,6 +213,8 @@ class State:
     """Batches whose poll is due but found no slot, longest waiting first; theirs is the next free one."""
     waiting: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Batch id -> why it waits (memory only)."""
+    others_wait: dict[str, Any] | None = None
+    """Why all those wait that the last look at the queue did not come to."""
     touched: dict[str, None] = field(default_factory=dict)
     moved: dict[str, None] = field(default_factory=dict)
     """Data sets with a new version since their waiting batches were last looked at."""

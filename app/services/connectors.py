@@ -23,6 +23,7 @@ _KIND: Final[Mapping[str, str]] = {"google": "refresh_token", "meta": "refresh_t
 _SECRET: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
 _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 _NAME_LIMIT: Final = 255
+_CUSTOMER: Final = re.compile(r"[0-9]{3}-[0-9]{3}-[0-9]{4}|[0-9]{10}", re.ASCII)
 
 
 class ConnectorStores(Protocol):
@@ -42,6 +43,7 @@ class ConnectorStores(Protocol):
         scopes: Sequence[str] = (),
         time_zone: str = "UTC",
         currency: str | None = None,
+        manager_id: str | None = None,
         create_organization: bool = True,
     ) -> Sequence[ConnectorFacts]:
         """The connector first, then others whose shared grant was renewed."""
@@ -72,6 +74,7 @@ async def add_connector(
     *,
     time_zone: str = "UTC",
     currency: str | None = None,
+    manager_id: str | None = None,
     stores: ConnectorStores,
     vault: Seals,
     publish: Callable[[ConnectorFacts], Awaitable[None]],
@@ -82,10 +85,13 @@ async def add_connector(
 
     ``credentials`` is what the file holds: ``{"refresh_token": ..., "subject"?: ..., "scopes"?: [...]}``, for TTD
     ``{"api_key": ..., "subject"?: ...}``. ``subject`` names the provider's user; connectors given the same secret share
-    one without it. Raises ``BadConnector``, and what ``stores`` and ``publish`` raise.
+    one without it. ``manager_id`` is the Google Ads manager through which the account is reached; without it, directly.
+    A Google Ads id may be given as the provider shows it, 123-456-7890: it is kept without the dashes. Raises
+    ``BadConnector``, and what ``stores`` and ``publish`` raise.
     """
     faults = [
         *_account_faults(org_id, connector_type, account_id, time_zone, currency),
+        *_customer_faults(connector_type, account_id, manager_id),
         *_credential_faults(connector_type, credentials),
     ]
     if faults:
@@ -94,6 +100,8 @@ async def add_connector(
     provider = PROVIDER_OF[connector_type]
     kind = _KIND[provider]
     secret = str(given[kind])
+    if connector_type == ConnectorType.GOOGLE_ADS:
+        account_id, manager_id = account_id.replace("-", ""), (manager_id or "").replace("-", "") or None
     stored = await stores.add(
         org_id=org_id,
         connector_type=connector_type,
@@ -106,6 +114,7 @@ async def add_connector(
         scopes=tuple(given.get("scopes", ())),
         time_zone=time_zone,
         currency=currency,
+        manager_id=manager_id,
         create_organization=create_organization,
     )
     for facts in stored:
@@ -129,6 +138,19 @@ def _account_faults(
     if currency is not None and not _CURRENCY.fullmatch(currency):
         found.append(Fault("invalid_currency", "/currency", "must be three capital letters such as EUR"))
     return found
+
+
+def _customer_faults(connector_type: str, account_id: str, manager_id: str | None) -> list[Fault]:
+    """What Google Ads' ids must be like; another type has no managers."""
+    if connector_type != ConnectorType.GOOGLE_ADS:
+        alone = "only a GOOGLE_ADS account is reached through a manager"
+        return [] if manager_id is None else [Fault("unexpected_manager_id", "/manager_id", alone)]
+    ids = {"account_id": account_id, "manager_id": manager_id}
+    return [
+        Fault(f"invalid_{name}", f"/{name}", "must be the ten digits of a customer id")
+        for name, value in ids.items()
+        if value is not None and not _CUSTOMER.fullmatch(value)
+    ]
 
 
 def _credential_faults(connector_type: str, credentials: object) -> list[Fault]:

@@ -127,7 +127,7 @@ def published_body(accept: Accept) -> dict[str, Any]:
         labels=accept.labels,
         deadline_at=accept.deadline_at,
     )
-    return status_body(view) | {"accepted_at": None}
+    return status_body(view) | {"accepted_at": None, "as_of": None}
 
 
 def _range(view: RequestView) -> dict[str, str] | None:

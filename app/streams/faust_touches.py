@@ -168,10 +168,11 @@ def members(app: faust.App) -> tuple[str, ...]:
     return tuple(sorted({*assignor._tps_url.values(), *assignor._external_tps_url.values()}))
 
 
-def owners(app: faust.App, topic: str) -> dict[int, str]:
-    """Partition of a topic -> the worker that holds it in the current assignment, by its announced name."""
+def owner(app: faust.App, changelog: str, partition: int) -> str | None:
+    """The worker that holds a changelog's partition in the current assignment, by its announced name."""
     assignor: Any = app.assignor
-    return {tp.partition: url for tp, url in assignor._tps_url.items() if tp.topic == topic}
+    found: str | None = assignor._tps_url.get(TP(changelog, partition))
+    return found
 
 
 def generation(app: faust.App) -> int:

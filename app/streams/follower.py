@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -19,8 +20,10 @@ from aiokafka.errors import KafkaError
 from app.domain.lifecycle import TERMINAL
 from app.domain.messages import Answer, Milestone, RequestView
 from app.domain.model import PARTITIONS, ConnectorFacts
+from app.ports import PageKey
 from app.streams import internal, kafka
 from app.streams.kafka import Broker
+from app.streams.request_index import RequestIndex
 from app.streams.topics import Names
 
 CLOSED_KEPT = 20_000
@@ -43,10 +46,12 @@ class Follower:
         self._on_answer, self._on_milestone = on_answer, on_milestone
         self.connectors: dict[str, ConnectorFacts] = {}
         self.caught_up = asyncio.Event()
+        self._of: dict[int, set[str]] = {}
+        self._index = RequestIndex()
         self._live: dict[str, bytes] = {}
         self._closed: OrderedDict[str, bytes] = OrderedDict()
         self._decoded: OrderedDict[str, tuple[bytes, RequestView]] = OrderedDict()
-        self._waiters: dict[str, list[asyncio.Future[RequestView]]] = {}
+        self._waiters: dict[str, list[tuple[bool, asyncio.Future[RequestView]]]] = {}
         self._behind: dict[TopicPartition, int] = {}
 
     def view(self, request_id: str) -> RequestView | None:
@@ -74,13 +79,31 @@ class Follower:
         """Live requests known here."""
         return len(self._live)
 
+    def newest(
+        self, org_id: int, before: PageKey | None, limit: int, status: str | None, connector_id: str | None
+    ) -> list[RequestView]:
+        """The newest views of an organisation before a place in (accepted, id), of one state, of one connector."""
+        names = islice(self._index.newest(org_id, before, status, connector_id), limit)
+        return [view for name in names if (view := self.view(name)) is not None]
+
+    def connectors_of(self, org_id: int) -> Sequence[ConnectorFacts]:
+        """The organisation's connectors, deleted ones as well, in no order."""
+        return [self.connectors[name] for name in self._of.get(org_id, ())]
+
     async def next_view(self, request_id: str, timeout_s: float) -> RequestView | None:
         """The first view of a request, waiting for it; None after the time."""
-        known = self.view(request_id)
-        if known is not None:
-            return known
+        return self.view(request_id) or await self._awaited(request_id, timeout_s, ended=False)
+
+    async def ended_view(self, request_id: str, timeout_s: float) -> RequestView | None:
+        """The view of a request that has ended, waiting for it; None after the time."""
+        if request_id in self._closed:
+            return self.view(request_id)
+        return await self._awaited(request_id, timeout_s, ended=True)
+
+    async def _awaited(self, request_id: str, timeout_s: float, *, ended: bool) -> RequestView | None:
         future: asyncio.Future[RequestView] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(request_id, []).append(future)
+        waiter = (ended, future)
+        self._waiters.setdefault(request_id, []).append(waiter)
         try:
             async with asyncio.timeout(timeout_s):
                 return await future
@@ -88,8 +111,8 @@ class Follower:
             return None
         finally:
             waiting = self._waiters.get(request_id, [])
-            if future in waiting:
-                waiting.remove(future)
+            if waiter in waiting:
+                waiting.remove(waiter)
             if not waiting:
                 self._waiters.pop(request_id, None)
 
@@ -153,24 +176,37 @@ class Follower:
 
     def _connector(self, record: Any) -> None:
         name = record.key.decode()
-        if record.value is None:
-            self.connectors.pop(name, None)
-        else:
-            self.connectors[name] = internal.load_connector(record.value)
+        facts = None if record.value is None else internal.load_connector(record.value)
+        former = self.connectors.pop(name, None)
+        if former is not None:
+            self._of[former.org_id].discard(name)
+        if facts is not None:
+            self.connectors[name] = facts
+            self._of.setdefault(facts.org_id, set()).add(name)
 
     def _view(self, record: Any) -> None:
         name = record.key.decode()
+        # Every worker sees every view, so it is not built before somebody asks for it.
+        heading = None if record.value is None else internal.heading_of(record.value)
         self._live.pop(name, None)
         self._closed.pop(name, None)
-        if record.value is None:
+        if heading is None:
+            self._index.drop(name)
             return
-        # Every worker sees every view, so it is not built before somebody asks for it.
-        if internal.state_of(record.value) in TERMINAL:
+        self._index.put(name, *heading)
+        ended = heading[2] in TERMINAL
+        if ended:
             self._closed[name] = record.value
             while len(self._closed) > CLOSED_KEPT:
-                self._closed.popitem(last=False)
+                self._index.drop(self._closed.popitem(last=False)[0])
         else:
             self._live[name] = record.value
-        for future in self._waiters.pop(name, []):
-            if not future.done():
-                future.set_result(internal.load_view(record.value))
+        if name in self._waiters:
+            self._wake(name, record.value, ended=ended)
+
+    def _wake(self, name: str, raw: bytes, *, ended: bool) -> None:
+        """Tells those who wait for any view of a request or, now that it has ended, for that."""
+        view = internal.load_view(raw)
+        for for_the_end, future in self._waiters[name]:
+            if (ended or not for_the_end) and not future.done():
+                future.set_result(view)

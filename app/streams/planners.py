@@ -12,10 +12,10 @@ from app.streams.ownership import Ownership
 
 
 class Planners:
-    """``inbox`` is the inbox topic's name, ``worker`` this worker's own name in the group."""
+    """``rows`` is the topic of the planners' rows, ``worker`` this worker's own name in the group."""
 
-    def __init__(self, app: Any, inbox: str, worker: str, ownership: Ownership, clock: Clock) -> None:
-        self._app, self._inbox, self._worker = app, inbox, worker
+    def __init__(self, app: Any, rows: str, worker: str, ownership: Ownership, clock: Clock) -> None:
+        self._app, self._rows, self._worker = app, rows, worker
         self._ownership, self._clock = ownership, clock
 
     def owned(self, connector_type: str) -> tuple[State, int] | None:
@@ -28,5 +28,5 @@ class Planners:
 
     def owner(self, connector_type: str) -> str | None:
         """Base URL of another worker that owns it. Names in the group are that URL and what tells a restart apart."""
-        name = faust_touches.owners(self._app, self._inbox).get(INBOX_PARTITION.get(connector_type, -1))
+        name = faust_touches.owner(self._app, self._rows, INBOX_PARTITION.get(connector_type, -1))
         return None if name is None or name == self._worker else name.rpartition("/")[0]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from app.deadline import within
 from app.domain.messages import RequestView
 from app.domain.model import ConnectorFacts
-from app.ports import ConnectorStore, RequestHistory, ViewUnavailable
+from app.ports import ConnectorStore, PageKey, RequestHistory, ViewUnavailable
 from app.streams.follower import Follower
 
 LOOK_UP_S = 1.5
@@ -41,9 +41,39 @@ class WorkerViews:
     async def wait_for(self, request_id: str, timeout_s: float) -> RequestView | None:
         return await self._follower.next_view(request_id, timeout_s)
 
+    async def wait_until_ended(self, request_id: str, timeout_s: float) -> RequestView | None:
+        return await self._follower.ended_view(request_id, timeout_s)
+
+    def held(self, request_id: str) -> RequestView | None:
+        return self._follower.view(request_id)
+
+    def newest(
+        self,
+        org_id: int,
+        *,
+        before: PageKey | None,
+        limit: int,
+        status: str | None = None,
+        connector_id: str | None = None,
+    ) -> Sequence[RequestView]:
+        return self._follower.newest(org_id, before, limit, status, connector_id)
+
+    async def page(
+        self,
+        org_id: int,
+        *,
+        before: PageKey | None,
+        limit: int,
+        status: str | None = None,
+        connector_id: str | None = None,
+    ) -> Sequence[RequestView]:
+        """From PostgreSQL."""
+        stored = self._history.page(org_id, before=before, limit=limit, status=status, connector_id=connector_id)
+        return await _soon(stored)
+
 
 class WorkerConnectors:
-    """Facts of connectors by id."""
+    """Facts of connectors, by id and by organisation."""
 
     def __init__(self, follower: Follower, store: ConnectorStore) -> None:
         self._follower, self._store = follower, store
@@ -51,3 +81,10 @@ class WorkerConnectors:
     async def find(self, connector_id: str) -> ConnectorFacts | None:
         """None: unknown. Raises ``ViewUnavailable`` while nobody can know."""
         return self._follower.connectors.get(connector_id) or await _soon(self._store.find(connector_id))
+
+    async def of(self, org_id: int) -> Sequence[ConnectorFacts]:
+        """The organisation's connectors that are not deleted, in order of id. Raises ``ViewUnavailable``."""
+        follower = self._follower
+        ready = follower.caught_up.is_set()
+        found = follower.connectors_of(org_id) if ready else await _soon(self._store.list_for(org_id))
+        return sorted((facts for facts in found if not facts.deleted), key=lambda facts: facts.connector_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,35 +11,75 @@ import orjson
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from app.domain.commands import FetchCommand, parse
+from app.domain.commands import CancelCommand, FetchCommand, parse
 from app.domain.identity import body_hash
+from app.domain.lifecycle import TERMINAL
 from app.domain.messages import RequestView
 from app.domain.model import PRIORITY_CLASS, ConnectorFacts
-from app.ports import BrokerUnavailable, ViewUnavailable
+from app.ports import BrokerUnavailable, PageKey, ViewUnavailable
 from app.streams.wire import decode_command
 
 
 @dataclass
 class FakeRequestViews:
-    """``ports.RequestViews`` over a dict. ``away`` makes nobody know; ``put`` wakes those who wait."""
+    """``ports.RequestViews`` over a dict of what is held and one of what is ``stored``. ``away`` makes nobody know;
+    ``put`` wakes those who wait."""
 
     views: dict[str, RequestView] = field(default_factory=dict)
+    stored: dict[str, RequestView] = field(default_factory=dict)
     away: bool = False
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def get(self, request_id: str) -> RequestView | None:
         if self.away:
             raise ViewUnavailable
-        return self.views.get(request_id)
+        return self.views.get(request_id) or self.stored.get(request_id)
 
     async def wait_for(self, request_id: str, timeout_s: float) -> RequestView | None:
+        return await self._wait(lambda: request_id in self.views, request_id, timeout_s)
+
+    async def wait_until_ended(self, request_id: str, timeout_s: float) -> RequestView | None:
+        def ended() -> bool:
+            view = self.views.get(request_id)
+            return view is not None and view.state in TERMINAL
+
+        return await self._wait(ended, request_id, timeout_s)
+
+    async def _wait(self, until: Callable[[], bool], request_id: str, timeout_s: float) -> RequestView | None:
         async with self._changed:
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self._changed.wait_for(lambda: request_id in self.views)
+                    await self._changed.wait_for(until)
             except TimeoutError:
                 return None
             return self.views[request_id]
+
+    def held(self, request_id: str) -> RequestView | None:
+        return self.views.get(request_id)
+
+    def newest(
+        self,
+        org_id: int,
+        *,
+        before: PageKey | None,
+        limit: int,
+        status: str | None = None,
+        connector_id: str | None = None,
+    ) -> Sequence[RequestView]:
+        return newest_of(self.views, org_id, before, limit, status, connector_id)
+
+    async def page(
+        self,
+        org_id: int,
+        *,
+        before: PageKey | None,
+        limit: int,
+        status: str | None = None,
+        connector_id: str | None = None,
+    ) -> Sequence[RequestView]:
+        if self.away:
+            raise ViewUnavailable
+        return newest_of(self.stored, org_id, before, limit, status, connector_id)
 
     async def put(self, view: RequestView) -> None:
         """The planner has committed this view."""
@@ -48,13 +88,35 @@ class FakeRequestViews:
             self._changed.notify_all()
 
 
+def newest_of(
+    views: Mapping[str, RequestView],
+    org_id: int,
+    before: PageKey | None,
+    limit: int,
+    status: str | None,
+    connector_id: str | None,
+) -> list[RequestView]:
+    """The obvious page: looks at all of them."""
+    fitting = [
+        view
+        for view in views.values()
+        if view.org_id == org_id
+        and status in (None, view.state)
+        and connector_id in (None, view.connector_id)
+        and (before is None or (view.accepted_at, view.request_id) < before)
+    ]
+    return sorted(fitting, key=lambda view: (view.accepted_at, view.request_id), reverse=True)[:limit]
+
+
 @dataclass
 class FakeCommandPublisher:
     """``ports.CommandPublisher`` that keeps records as (connector_id, value, headers). With ``decides`` the planner
-    answers each new command at once with that view, filled in from the command."""
+    answers each new fetch command at once with that view, filled in from the command; with ``cancels`` it cancels what
+    lives as soon as it is told to."""
 
     views: FakeRequestViews
     decides: RequestView | None = None
+    cancels: bool = True
     away: bool = False
     records: list[tuple[str, bytes, Sequence[tuple[str, bytes]]]] = field(default_factory=list)
 
@@ -63,10 +125,18 @@ class FakeCommandPublisher:
             raise BrokerUnavailable
         self.records.append((connector_id, value, headers))
         command = parse(decode_command(value))
+        if isinstance(command, CancelCommand):
+            await self._cancel(command)
         if self.decides is None or not isinstance(command, FetchCommand) or command.request_id is None:
             return
         if command.request_id not in self.views.views:
             await self.views.put(answered(self.decides, command))
+
+    async def _cancel(self, command: CancelCommand) -> None:
+        view = self.views.views.get(command.request_id)
+        if self.cancels and view is not None and view.state not in TERMINAL:
+            ended = replace(view, state="cancelled", waiting=None, queue_position=None, estimated_wait_s=None)
+            await self.views.put(replace(ended, revision=view.revision + 1))
 
 
 def answered(pattern: RequestView, command: FetchCommand) -> RequestView:
@@ -87,7 +157,7 @@ def answered(pattern: RequestView, command: FetchCommand) -> RequestView:
 
 @dataclass
 class FakeConnectors:
-    """A lookup of connector facts by id."""
+    """A lookup of connector facts, by id and by organisation."""
 
     facts: dict[str, ConnectorFacts] = field(default_factory=dict)
     away: bool = False
@@ -100,6 +170,13 @@ class FakeConnectors:
         if self.away:
             raise ViewUnavailable
         return self.facts.get(connector_id)
+
+    async def of(self, org_id: int) -> Sequence[ConnectorFacts]:
+        """The organisation's connectors that are not deleted, in order of id."""
+        if self.away:
+            raise ViewUnavailable
+        mine = (facts for facts in self.facts.values() if facts.org_id == org_id and not facts.deleted)
+        return sorted(mine, key=lambda facts: facts.connector_id)
 
 
 @dataclass

@@ -1,5 +1,5 @@
 """A whole REST door over doubles: one organisation with one DV360 connector, a foreign one, an issuer, a planner that
-decides."""
+decides and, if it is asked for, one that is real."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import Any
 
 from api.rest.auth import JwtVerifier
 from api.rest.jwks import JwksCache
+from api.rest.peers import Peers
 from api.rest.services import RestServices
 from app.domain.messages import RequestView
 from app.domain.model import Catalogue, ConnectorFacts, Field, ReportType
+from app.domain.state import State
+from app.services.board import Boards
 from app.services.status import Check, CheckState
 from app.telemetry.metrics import Metrics
 from app.testing.clock import FakeClock
+from app.testing.planning import quota, rules, take
 from app.testing.rest import FakeCommandPublisher, FakeConnectors, FakeIssuer, FakeRequestViews
 
 ORG, OTHER_ORG = 7, 8
@@ -76,6 +80,9 @@ class RestWorld:
     issuer: FakeIssuer = field(default_factory=FakeIssuer)
     views: FakeRequestViews = field(default_factory=FakeRequestViews)
     connectors: FakeConnectors = field(default_factory=FakeConnectors)
+    planners: dict[str, State] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    peers_wait_s: float = 1.0
     metrics: Metrics = field(default_factory=Metrics)
     checks: list[Check] = field(default_factory=lambda: [Check("broker", CheckState.OK)])
     alive: bool = True
@@ -95,12 +102,37 @@ class RestWorld:
     async def _checks(self) -> Sequence[Check]:
         return self.checks
 
+    @property
+    def boards(self) -> Boards:
+        """The real boards over the planners of this world, and the addresses of ``owners``."""
+
+        def owned(connector_type: str) -> tuple[State, int] | None:
+            state = self.planners.get(connector_type)
+            return None if state is None else (state, self.clock.now())
+
+        return Boards(owned, lambda connector_type: self.owners.get(connector_type), self.connectors.facts.get)
+
+    def own_planner(self) -> State:
+        """A planner of DV360 whose provider says *not now* for another minute: what comes waits, or runs before."""
+        state = self.planners["DV360"] = State(rules([quota(limit=100)]), now=self.clock.now())
+        state.limits_of_type("DV360").close("per_second|", self.clock.now() + 60_000)
+        return state
+
+    async def decide(self, *messages: Any) -> None:
+        """One step of the planner, and what it commits."""
+        for view in take(self.planners["DV360"], *messages, at=self.clock.now()).views.values():
+            if view is not None:
+                await self.views.put(view)
+
     def services(self) -> RestServices:
         """The door's services over these doubles."""
         return RestServices(
             publisher=self.publisher,
             views=self.views,
             connector=self.connectors,
+            connectors_of=self.connectors.of,
+            boards=self.boards,
+            peers=Peers(self.peers_wait_s),
             readiness=self._checks,
             metrics=self.metrics,
             verifier=JwtVerifier(self.keys, issuer=self.issuer.issuer, audience=self.issuer.audience, clock=self.clock),

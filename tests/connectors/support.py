@@ -17,7 +17,7 @@ from app.connectors.session import provider_session
 from app.domain.errors import PermitDenied
 from app.domain.messages import Offer
 from app.domain.model import ConnectorFacts
-from app.ports import Permit
+from app.ports import Ended, Permit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 START = date(2026, 11, 1).toordinal()
@@ -84,6 +84,7 @@ class CountingPermits:
     asked: list[tuple[str, bool]] = field(default_factory=list)
     outstanding: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
+    ends: list[Ended | None] = field(default_factory=list)
 
     async def take(self, charge: str, *, data: bool = False) -> Permit:
         if self.denied is not None:
@@ -94,9 +95,10 @@ class CountingPermits:
         spare = 0.0 if len(self.asked) <= self.stale else 10.0
         return Permit(ask_id, self.clock.monotonic() + spare)
 
-    def give_back(self, permit: Permit) -> None:
+    def give_back(self, permit: Permit, ended: Ended | None = None) -> None:
         self.outstanding.remove(permit.ask_id)
         self.returned.append(permit.ask_id)
+        self.ends.append(ended)
 
 
 @dataclass

@@ -63,8 +63,8 @@ async def test_several_processes_migrate_at_once(database: str) -> None:
 async def test_the_schema_can_be_taken_back(database: str) -> None:
     await migrate(database)
     connection = await asyncpg.connect(database)
-    rollback = (FOLDER / "0001_first.sql").read_text(encoding="utf-8").split("-- migrate: rollback")[1]
-    await connection.execute(rollback)
+    for file in sorted(FOLDER.glob("*.sql"), reverse=True):
+        await connection.execute(file.read_text(encoding="utf-8").split("-- migrate: rollback")[1])
     left = await connection.fetchval(
         "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_pogo%'"
     )

@@ -118,6 +118,6 @@ def test_what_cannot_be_read_is_unreadable_and_nothing_else(value: bytes | None)
 
 @pytest.mark.parametrize("value", [b"1", b"[]", b'"x"'])
 def test_a_row_that_is_no_object_is_a_type_error(value: bytes) -> None:
-    for read in (internal.load_view, internal.load_connector, internal.state_of):
+    for read in (internal.load_view, internal.load_connector, internal.heading_of):
         with pytest.raises(TypeError):
             read(value)

@@ -46,6 +46,15 @@ def test_places_are_those_of_the_organisation_and_best_first() -> None:
     assert mine[0].waiting == {"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"}
 
 
+def test_a_reason_is_known_of_those_too_that_nobody_looked_at() -> None:
+    shut = waiting(*(accept(n, TODAY - n, TODAY - n, connector=facts(n)) for n in (1, 2, 3)))
+    reasons = [p.waiting for p in board.queue(shut, 1, NOW)]
+    assert reasons == [{"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"}] * 3
+    busy = State(rules([quota(limit=50)], max_concurrent=1), now=NOW)
+    take(busy, *(accept(n, TODAY - n, TODAY - n, connector=facts(n)) for n in (1, 2, 3)))
+    assert [p.waiting for p in board.queue(busy, 1, NOW)] == [{"reason": "concurrency", "until": None}] * 2
+
+
 def test_members_of_a_batch_share_its_place() -> None:
     state = waiting(accept(1, TODAY - 9, TODAY - 5), accept(2, TODAY - 6, TODAY - 2))
     assert [p.position for p in board.queue(state, 1, NOW)] == [1, 1]

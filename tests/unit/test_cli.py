@@ -1,101 +1,34 @@
-"""The command line: help that is quick, exit codes, errors that say what to type next, nothing secret printed."""
+"""The command line: exit codes, errors that say what to type next, nothing secret printed."""
 
 from __future__ import annotations
 
 import json
-import os
-import resource
 import signal
 import stat
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api.rest.auth import build_verifier
-from app.cli import app, main
 from app.cli.environment import environment, read_env, use_stack, write_env
 from app.cli.failures import CommandFailed, judged
+from app.cli.issuer import DevelopmentIssuer
 from app.cli.run import _interruptible
 from app.clock import SystemClock
 from app.domain.errors import Fault
-from app.domain.messages import RequestView
 from app.domain.model import ConnectorFacts
 from app.services.connectors import BadConnector
 from app.storage.postgres.connectors import UnknownOrganization
-from app.testing.rest_world import REQUEST, facts, queued
-
-ROOT = Path(__file__).parents[2]
-COMMANDS = [
-    *((name,) for name in ("worker", "migrate", "up", "demo", "token", "status")),
-    *(("connectors", name) for name in ("add", "list")),
-    *(("topics", name) for name in ("apply", "check")),
-    ("config", "show"),
-]
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs the command line in this process, in an empty folder and without settings of the machine."""
-    for name in list(os.environ):
-        if name.startswith("CONNECTOR"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str, **env: str) -> tuple[int, str, str]:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["connector", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
-
-    return call
-
-
-def test_help_is_quick_and_loads_nothing_heavy() -> None:
-    script = "import sys; from app.cli import main; sys.argv = ['connector', '--help']\ntry: main()\n"
-    script += "except SystemExit: print('|'.join(sys.modules), file=sys.stderr)"
-    times, loaded = [], set[str]()
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        loaded |= set(done.stderr.strip().split("|"))
-    heavy = {"rich", "faust", "aiohttp", "aiokafka", "asyncpg", "pydantic", "pyarrow", "fastavro", "asyncio", "joserfc"}
-    assert "typer" in loaded
-    assert heavy & loaded == set()
-    # CPU time, because other tests may have the processor; a machine in a hurry gets three tries.
-    assert min(times) < 0.3, times
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_explains_itself(run: Run, command: tuple[str, ...]) -> None:
-    code, out, _ = run(*command, "--help")
-    assert code == 0
-    assert "Example:" in out
-    assert f"connector {' '.join(command)}" in " ".join(out.split("Example:")[1].split()[:40])
-
-
-def test_the_list_of_commands_is_grouped_and_names_the_exit_codes(run: Run) -> None:
-    code, out, _ = run("--help")
-    assert code == 0
-    for heading in ("Run:", "Try it:", "Look and change:", "Operate:", "Exit codes: 0 ok"):
-        assert heading in out
-    assert "\x1b" not in out
-    registered = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
-    assert registered | {g.name for g in app.registered_groups} <= set(out.split())
+from app.testing.rest_world import REQUEST, facts
+from tests.unit.conftest import Run
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["status"], ["token"], ["token", "--org", "x"], ["up", "--port", "-1"]]
+    "arguments", [["nonsense"], ["cancel"], ["token"], ["token", "--org", "x"], ["up", "--port", "-1"]]
 )
 def test_wrong_usage_is_2(run: Run, arguments: list[str]) -> None:
     code, out, err = run(*arguments)
@@ -135,7 +68,7 @@ def test_a_broker_that_is_away_is_3_and_said_once(run: Run) -> None:
 
 @pytest.mark.parametrize("command", [["migrate"], ["status", REQUEST], ["connectors", "list", "--org", "1"]])
 def test_a_database_that_is_away_is_3(run: Run, command: list[str]) -> None:
-    code, _, err = run(*command, CONNECTOR__POSTGRES__DSN="postgresql://u:hunter2@127.0.0.1:1/x")
+    code, _, err = run("--stack", "absent", *command, CONNECTOR__POSTGRES__DSN="postgresql://u:hunter2@127.0.0.1:1/x")
     assert code == 3
     assert "hunter2" not in err
 
@@ -148,6 +81,7 @@ async def accepted(org_id: int, token: str, jwks_file: Path) -> bool:
 
 async def test_tokens_of_the_development_issuer_are_accepted(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "stack" / "auth"
+    DevelopmentIssuer(folder).prepare()
     code, first, _ = run("--stack", "stack", "token", "--org", "7")
     _, second, _ = run("--stack", "stack", "token", "--org", "7", "--json")
     assert code == 0
@@ -155,6 +89,13 @@ async def test_tokens_of_the_development_issuer_are_accepted(run: Run, tmp_path:
     assert await accepted(7, json.loads(second)["token"], folder / "jwks.json")
     assert stat.S_IMODE((folder / "signing-key.json").stat().st_mode) == 0o600
     assert '"d"' not in (folder / "jwks.json").read_text()
+
+
+def test_without_a_stack_there_is_no_issuer_and_none_is_made(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--stack", "absent", "token", "--org", "7")
+    assert (code, out) == (3, "")
+    assert "next:  connector up" in err
+    assert not (tmp_path / "absent").exists()
 
 
 def test_an_unknown_scope_is_2(run: Run) -> None:
@@ -169,43 +110,6 @@ def test_production_gets_no_development_tokens(run: Run, monkeypatch: pytest.Mon
     code, out, err = run("token", "--org", "1")
     assert (code, out) == (1, "")
     assert "production" in err
-
-
-def finds(view: RequestView | None) -> Callable[..., Any]:
-    async def find(*_: object) -> RequestView | None:
-        return view
-
-    return find
-
-
-def test_status_prints_the_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.cli.requests._find", finds(queued(1_767_225_600_000)))
-    code, out, _ = run("status", REQUEST.upper().replace("REQ", "req"), "--json")
-    assert (code, json.loads(out)["queue_position"]) == (0, 3)
-    code, out, _ = run("status", REQUEST)
-    assert code == 0
-    assert "accepted_at" in out
-    assert "\x1b" not in out
-
-
-def test_an_unknown_request_is_4_and_an_impossible_id_2(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.cli.requests._find", finds(None))
-    assert run("status", REQUEST)[0] == 4
-    assert run("status", "req_1")[0] == 2
-
-
-def test_connectors_are_listed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed: list[ConnectorFacts] = []
-
-    async def find(*_: object) -> list[ConnectorFacts]:
-        return listed
-
-    monkeypatch.setattr("app.cli.connectors._list", find)
-    code, out, _ = run("connectors", "list", "--org", "7")
-    assert (code, "connectors add" in out) == (0, True)
-    listed.append(facts())
-    assert facts().connector_id in run("connectors", "list", "--org", "7")[1]
-    assert json.loads(run("connectors", "list", "--org", "7", "--json")[1])[0]["account_id"] == "acc"
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", '{"refresh_token": "1//hunter2"', "x" * 70_000])
@@ -252,6 +156,22 @@ def test_adding_a_connector_says_what_came_of_it(
     assert asked == [1, "DV360", "1001", {"refresh_token": "1//hunter2"}]
     assert "hunter2" not in out + err
     assert (facts().connector_id in out) == (code == 0)
+    assert "note:" not in err
+
+
+def test_a_type_without_an_adapter_may_be_connected_and_its_owner_is_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def add(*_: object) -> ConnectorFacts:
+        return replace(facts(), connector_type="SHEETS")
+
+    monkeypatch.setattr("app.cli.connectors._add", add)
+    path = tmp_path / "grant.json"
+    path.write_text("{}")
+    arguments = ["--org", "1", "--type", "sheets", "--account", "1", "--credentials", str(path)]
+    code, _, err = run("connectors", "add", *arguments)
+    assert code == 0
+    assert err.startswith("note:  fetches of SHEETS are refused until its adapter is built; built: DV360")
 
 
 def test_a_stack_stands_in_where_the_environment_names_no_servers(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from app.bootstrap import connectors_of, rules_of
+from app.bootstrap import rules_of
 from app.config import Settings, SettingsError, describe, effective_quotas
 from app.config_reading import duration, paths, variable
+from app.connectors.registry import connectors_of
 from app.domain.model import Quota
 
 KEY = base64.b64encode(b"k" * 32).decode()

@@ -1,4 +1,5 @@
-"""The DV360 adapter: create and run a query, poll its report, download the file behind its signed link."""
+"""The DV360 adapter: create and run a query, poll its report, download the file behind its signed link; and, of another
+API, the list of accounts."""
 
 from __future__ import annotations
 
@@ -10,14 +11,15 @@ from typing import Any
 import orjson
 
 from app.connectors.dv360 import errors, report_csv, reports
-from app.connectors.dv360.quotas import DOWNLOADS, QUOTAS, REPORTS
+from app.connectors.dv360.quotas import DOWNLOADS, ENTITIES, QUOTAS, REPORTS
 from app.connectors.failures import bad_response
 from app.domain.errors import ErrorClass, Failure, ProviderError
 from app.domain.messages import Offer
 from app.domain.model import ConnectorType, Quota, ReportType
-from app.ports import Calls, HttpAnswer, HttpStream, Ready, Running
+from app.ports import Account, Calls, HttpAnswer, HttpStream, Ready, Running
 
 REPORTS_URL = "https://doubleclickbidmanager.googleapis.com/v2/"
+API_URL = "https://displayvideo.googleapis.com/v4/"
 DOWNLOAD_HOSTS = ("storage.googleapis.com",)
 POLL_SCHEDULE_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """As the provider's own sample polls: 5 s doubling to 5 min; the planner adds jitter."""
@@ -25,11 +27,15 @@ POLL_SCHEDULE_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 _ID = re.compile(r"[0-9]{1,19}")
 _FILE_TYPES = ("text/csv", "text/plain", "application/csv", "application/octet-stream", "binary/octet-stream", "")
 _MOST_REFUSAL = 64 * 1024
+_PAGE = 200
+"""Entities on a page, the most there can be (Display & Video 360 API v4, pageSize)."""
+_MOST_PAGES = 5_000
+_ACTIVE = 'entityStatus="ENTITY_STATUS_ACTIVE"'
 
 
 class Dv360Connector:
-    """``ports.Connector`` for DV360. ``reports_url`` ends in a slash; ``poll_schedule_s`` seconds before poll 1, 2,
-    ..."""
+    """``ports.Connector`` for DV360. ``reports_url`` (Bid Manager) and ``api_url`` (Display & Video 360) end in a
+    slash; ``poll_schedule_s`` seconds before poll 1, 2, ..."""
 
     connector_type: str = ConnectorType.DV360
     reports: Mapping[str, ReportType] = reports.REPORTS
@@ -37,9 +43,16 @@ class Dv360Connector:
     steps: Sequence[str] = ("start", "poll")
     minimum_calls: Mapping[str, int] = {REPORTS: 3}
 
-    def __init__(self, *, reports_url: str = REPORTS_URL, poll_schedule_s: Sequence[float] = POLL_SCHEDULE_S) -> None:
+    def __init__(
+        self,
+        *,
+        reports_url: str = REPORTS_URL,
+        api_url: str = API_URL,
+        poll_schedule_s: Sequence[float] = POLL_SCHEDULE_S,
+    ) -> None:
         self.poll_schedule_s: Sequence[float] = tuple(poll_schedule_s)
         self._base = reports_url if reports_url.endswith("/") else reports_url + "/"
+        self._entities = api_url if api_url.endswith("/") else api_url + "/"
 
     async def step(self, offer: Offer, calls: Calls) -> Running | Ready:
         """``start``: create and run. ``poll``: status, and the file when it is done. Raises ``ProviderError``."""
@@ -48,6 +61,33 @@ class Dv360Connector:
         if offer.step == "poll":
             return await self._poll(offer, calls)
         raise ValueError(f"DV360 has no step {offer.step!r}")
+
+    async def accounts(self, calls: Calls) -> Sequence[Account]:
+        """The active advertisers of every active partner that the grant's user sees. Costs a call for each 200 partners
+        and, for every partner, one for each 200 advertisers or part of them. Raises ``ProviderError``."""
+        found: dict[str, Account] = {}
+        async for partner in self._listed(calls, "partners", {}):
+            parent = {"partnerId": _id(partner, "partnerId")}
+            async for advertiser in self._listed(calls, "advertisers", parent):
+                account = _account(advertiser)
+                found.setdefault(account.id, account)
+        return tuple(found.values())
+
+    async def _listed(self, calls: Calls, name: str, parent: Mapping[str, str]) -> AsyncIterator[Mapping[str, Any]]:
+        """All entities of a list, page by page; the list is absent when it is empty."""
+        params = {**parent, "pageSize": str(_PAGE), "filter": _ACTIVE}
+        for _ in range(_MOST_PAGES):
+            answer = await calls.request("GET", f"{self._entities}{name}", charge=ENTITIES, params=params)
+            content = _accepted(name, answer)
+            entities = content.get(name, [])
+            if not isinstance(entities, list) or not all(isinstance(entity, dict) for entity in entities):
+                raise bad_response("unreadable_answer", f"the {name} are not the list they should be")
+            for entity in entities:
+                yield entity
+            if not isinstance(token := content.get("nextPageToken"), str) or not token:
+                return
+            params["pageToken"] = token
+        raise bad_response("unreadable_answer", f"the list of {name} does not end", retryable=False)
 
     async def _start(self, offer: Offer, calls: Calls) -> Running:
         created = await calls.request("POST", f"{self._base}queries", charge=REPORTS, json=reports.query(offer))
@@ -128,6 +168,12 @@ def _id(content: Mapping[str, Any], name: str) -> str:
     if isinstance(value, str) and _ID.fullmatch(value):
         return value
     raise bad_response("unreadable_answer", f"there is no {name} where one should be")
+
+
+def _account(advertiser: Mapping[str, Any]) -> Account:
+    config = _part(advertiser, "generalConfig")
+    name, currency, zone = advertiser.get("displayName"), config.get("currencyCode"), config.get("timeZone")
+    return Account(_id(advertiser, "advertiserId"), str(name or ""), currency, zone)
 
 
 def _link(metadata: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """DV360's one error table. The first row that matches decides; every row is tested by itself.
 
-Calls are named ``create``, ``run``, ``status`` (Bid Manager) and ``download`` (the signed storage link).
+Calls are named ``create``, ``run``, ``status`` (Bid Manager), ``download`` (the signed storage link), ``partners`` and
+``advertisers`` (Display & Video 360).
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from app.connectors.ahead import parsed_ahead
 from app.connectors.dv360.cutter import Cutter, control_totals, truncated_report
 from app.connectors.failures import bad_response
 from app.domain.messages import Offer
@@ -23,29 +23,13 @@ async def batches(
     """
     cutter = Cutter()
     rows = 0
-    async with aclosing(_parsed(cutter, chunks, offer, fields)) as parsed:
+    blocks = _blocks(cutter, chunks)
+    parsing = parsed_ahead(blocks, lambda block: _parse(block, offer, fields, cutter.header or ()))
+    async with aclosing(parsing) as parsed:
         async for batch in parsed:
             rows += batch.num_rows
             yield batch
     _settle(cutter, offer, fields, rows, control)
-
-
-async def _parsed(
-    cutter: Cutter, chunks: AsyncIterator[bytes], offer: Offer, fields: Sequence[Field]
-) -> AsyncGenerator[Any, None]:
-    """Parses one block ahead, so that the next one is read while its taker writes this one."""
-    ahead: asyncio.Task[Any] | None = None
-    try:
-        async for block in _blocks(cutter, chunks):
-            parsing = asyncio.create_task(asyncio.to_thread(_parse, block, offer, fields, cutter.header or ()))
-            ahead, done = parsing, ahead
-            if done is not None:
-                yield await done
-        if ahead is not None:
-            yield await ahead
-    finally:
-        if ahead is not None:
-            await asyncio.gather(ahead, return_exceptions=True)
 
 
 async def _blocks(cutter: Cutter, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -98,6 +98,7 @@ class PostgresConnectorStore:
         scopes: Sequence[str] = (),
         time_zone: str = "UTC",
         currency: str | None = None,
+        manager_id: str | None = None,
         create_organization: bool = True,
     ) -> list[ConnectorFacts]:
         """Stores grant and connector of an account in one transaction; a second time updates both.
@@ -123,8 +124,9 @@ class PostgresConnectorStore:
                 )
                 pointer = {"grant_id": text_of("grant", grant)}
                 key = await connection.fetchval(
-                    _SQL["put_connector"], org_id, connector_type, account_id, grant, pointer, time_zone, currency
-                )
+                    _SQL["put_connector"], org_id, connector_type, account_id, grant, pointer, time_zone, currency,
+                    manager_id,
+                )  # fmt: skip
                 await connection.execute(_SQL["revive"], grant)
                 await connection.execute(_SQL["wipe_unused"], former)
                 facts = [_facts(row) for row in await connection.fetch(_SQL["of_grant"], grant)]
@@ -160,4 +162,5 @@ def _facts(row: Record) -> ConnectorFacts:
         currency=row["currency"],
         plan=row["plan"],
         deleted=row["deleted"],
+        manager_id=row["manager_id"],
     )

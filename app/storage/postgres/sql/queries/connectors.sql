@@ -1,14 +1,14 @@
 -- name: find
 -- purpose: What the planner must know of one connector, deleted or not.
 SELECT c.id, c.org_id, c.type, c.account_id, c.grant_id, g.subject, c.status, c.time_zone, c.currency, o.plan,
-    c.deleted_at IS NOT NULL AS deleted
+    c.metadata ->> 'manager_id' AS manager_id, c.deleted_at IS NOT NULL AS deleted
 FROM connectors c JOIN organizations o ON o.id = c.org_id LEFT JOIN grants g ON g.id = c.grant_id
 WHERE c.id = $1;
 
 -- name: list_for
 -- purpose: An organisation's connectors, oldest first.
 SELECT c.id, c.org_id, c.type, c.account_id, c.grant_id, g.subject, c.status, c.time_zone, c.currency, o.plan,
-    FALSE AS deleted
+    c.metadata ->> 'manager_id' AS manager_id, FALSE AS deleted
 FROM connectors c JOIN organizations o ON o.id = c.org_id LEFT JOIN grants g ON g.id = c.grant_id
 WHERE c.org_id = $1 AND c.deleted_at IS NULL
 ORDER BY c.created_at, c.id;
@@ -16,7 +16,7 @@ ORDER BY c.created_at, c.id;
 -- name: page
 -- purpose: All connectors in order of id, a page at a time, for a worker's first replica.
 SELECT c.id, c.org_id, c.type, c.account_id, c.grant_id, g.subject, c.status, c.time_zone, c.currency, o.plan,
-    c.deleted_at IS NOT NULL AS deleted
+    c.metadata ->> 'manager_id' AS manager_id, c.deleted_at IS NOT NULL AS deleted
 FROM connectors c JOIN organizations o ON o.id = c.org_id LEFT JOIN grants g ON g.id = c.grant_id
 WHERE c.id > $1
 ORDER BY c.id LIMIT $2;
@@ -24,7 +24,7 @@ ORDER BY c.id LIMIT $2;
 -- name: of_grant
 -- purpose: The connectors that use a grant.
 SELECT c.id, c.org_id, c.type, c.account_id, c.grant_id, g.subject, c.status, c.time_zone, c.currency, o.plan,
-    FALSE AS deleted
+    c.metadata ->> 'manager_id' AS manager_id, FALSE AS deleted
 FROM connectors c JOIN organizations o ON o.id = c.org_id LEFT JOIN grants g ON g.id = c.grant_id
 WHERE c.grant_id = $1 AND c.deleted_at IS NULL
 ORDER BY c.created_at, c.id;
@@ -71,12 +71,13 @@ ON CONFLICT (id) DO UPDATE SET kind = EXCLUDED.kind, scopes = EXCLUDED.scopes, f
     updated_at = NOW();
 
 -- name: put_connector
--- purpose: The connector of an account, with its grant; a paused one stays paused.
-INSERT INTO connectors (org_id, type, account_id, grant_id, credentials, status, time_zone, currency)
-VALUES ($1, $2, $3, $4, $5, 'connected', $6, $7)
+-- purpose: The connector of an account, with its grant and the way it is reached; a paused one stays paused.
+INSERT INTO connectors (org_id, type, account_id, grant_id, credentials, status, time_zone, currency, metadata)
+VALUES ($1, $2, $3, $4, $5, 'connected', $6, $7, jsonb_strip_nulls(jsonb_build_object('manager_id', $8::TEXT)))
 ON CONFLICT (org_id, type, account_id) WHERE deleted_at IS NULL
 DO UPDATE SET grant_id = EXCLUDED.grant_id, credentials = EXCLUDED.credentials, time_zone = EXCLUDED.time_zone,
     currency = COALESCE(EXCLUDED.currency, connectors.currency), updated_at = NOW(),
+    metadata = COALESCE(connectors.metadata, '{}') - 'manager_id' || EXCLUDED.metadata,
     status = CASE WHEN connectors.status = 'paused' THEN 'paused' ELSE 'connected' END
 RETURNING id;
 

@@ -28,3 +28,22 @@ SELECT * FROM connector_requests WHERE id = $1;
 -- name: known_bodies
 -- purpose: Which of these requests are known, with what body: a command older than the planner remembers is one of them or new.
 SELECT id, body_hash FROM connector_requests WHERE id = ANY($1::uuid[]);
+
+-- name: page
+-- purpose: An organisation's requests before a place, newest first; by params, since the column is NULL for one that is not here.
+SELECT * FROM connector_requests
+WHERE params->>'org_id' = $1 AND (created_at, id) < ($2, $3)
+ORDER BY created_at DESC, id DESC LIMIT $4;
+
+-- name: page_of_status
+-- purpose: The same of those in one state.
+SELECT * FROM connector_requests
+WHERE params->>'org_id' = $1 AND status = $5 AND (created_at, id) < ($2, $3)
+ORDER BY created_at DESC, id DESC LIMIT $4;
+
+-- name: page_of_connector
+-- purpose: The same of those of one connector, in any state or one.
+SELECT * FROM connector_requests
+WHERE params->>'org_id' = $1 AND params->>'connector_id' = $5 AND ($6::TEXT IS NULL OR status = $6)
+    AND (created_at, id) < ($2, $3)
+ORDER BY created_at DESC, id DESC LIMIT $4;

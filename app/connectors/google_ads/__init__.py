@@ -1,0 +1,1 @@
+"""Google Ads: reports of searchStream, REST v26."""

@@ -1,0 +1,38 @@
+"""Every adapter there is, made from the settings. A new connector type is entered here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from app.config import Settings
+from app.connectors.dv360.client import Dv360Connector
+from app.connectors.google_ads.client import GoogleAdsConnector
+from app.connectors.hosts import Hosts
+from app.domain.model import Catalogue, ConnectorType
+from app.ports import Connector
+
+
+def connectors_of(settings: Settings) -> dict[str, Connector]:
+    """Every adapter there is, by connector type."""
+    dv360, google_ads = settings.providers.dv360, settings.providers.google_ads
+    found: list[Connector] = [
+        Dv360Connector(reports_url=dv360.reports_url, api_url=dv360.api_url, poll_schedule_s=dv360.poll_schedule_s),
+        GoogleAdsConnector(api_url=google_ads.api_url, developer_token=google_ads.developer_token.get_secret_value()),
+    ]
+    return {connector.connector_type: connector for connector in found}
+
+
+def hosts_of(settings: Settings) -> dict[str, Hosts]:
+    """Where each adapter may call, by connector type."""
+    dv360, google_ads = settings.providers.dv360, settings.providers.google_ads
+    return {
+        ConnectorType.DV360: Hosts((dv360.reports_url, dv360.api_url), dv360.download_hosts, dv360.allow_private_hosts),
+        ConnectorType.GOOGLE_ADS: Hosts(
+            (google_ads.api_url,), google_ads.download_hosts, google_ads.allow_private_hosts
+        ),
+    }
+
+
+def catalogue_of(connectors: Mapping[str, Connector]) -> Catalogue:
+    """Connector type -> report types, as the adapters declare them."""
+    return {name: connector.reports for name, connector in connectors.items()}
