@@ -261,7 +261,7 @@ def build(settings: Settings) -> Worker:
     _agents(topo, names, publisher, rules, follower, stores, clock, planner_shell, fetches, pace, point, metrics)
     readiness = Readiness(topo.app, publisher, ownership, follower, stores.database, stores.cache)
     planners = Planners(topo.app, names.state, name, ownership, clock)
-    boards = Boards(planners.owned, planners.owner, follower.connectors.get)
+    boards = Boards(planners.owned, planners.owner, follower.connectors.get, clock.monotonic)
     rest = _rest(settings, clock, metrics, names, publisher, follower, stores, readiness, rules, boards)
     projector = Projector(broker, names.requests, f"{settings.streams.group}-projector", stores.history, metrics)
     metrics.describe_build(rest.version)

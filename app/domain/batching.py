@@ -115,7 +115,9 @@ def preview(state: State, request: Request) -> Preview:
     queued: dict[str, Batch] = {}
     for gap in missing:
         whole, _ = _merged(state, _new_batch(state, request, gap))
-        queued[whole.batch_id] = whole
+        known = queued.get(whole.batch_id)  # an earlier gap may have joined the same batch
+        both = [whole] if known is None else [known, whole]
+        queued[whole.batch_id] = _merge(whole, both, whole.days.union(both[0].days))
     new = frozenset(name for name in queued if name not in state.batches)
     return Preview(kept, tuple(taken), queued, new, sum(map(len, missing)))
 

@@ -7,7 +7,7 @@ estimate, good enough to show and never used to decide.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from app.domain.messages import Accept
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Window
 from app.domain.state import Batch, Request, State
+
+_MANY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,30 @@ def place(state: State, request_id: str, now: int) -> Place | None:
     return None if request is None else _place(state, request, now)
 
 
-def queue(state: State, org_id: int, now: int) -> list[Place]:
-    """An organisation's queued requests, best place first."""
-    mine = (state.requests[name] for name in state.by_org.get(org_id, {}))
-    places = [_place(state, request, now) for request in mine if request.state == "queued"]
-    return sorted(places, key=lambda p: (p.position or 0, p.accept.accepted_at, p.accept.request_id))
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """An organisation's queued requests, best place first: all places, the first few requests, and the longest wait."""
+
+    positions: tuple[int | None, ...]
+    first: tuple[Place, ...]
+    wait_s: float
+
+
+def queue(state: State, org_id: int, now: int, most: int) -> Queue:
+    """Walks all of an organisation's queued requests; ``most``: how many of them to describe."""
+    mine = [r for name in state.by_org.get(org_id, {}) if (r := state.requests[name]).state == "queued"]
+    rank = _ranks(state, len(mine))
+    ranked = sorted(
+        (
+            min((at for p in r.parts if (at := rank(p)) is not None), default=0),
+            r.accept.accepted_at,
+            r.accept.request_id,
+        )
+        for r in mine
+    )
+    first = tuple(_place(state, state.requests[name], now) for _, _, name in ranked[:most])
+    last = None if not ranked else _place(state, state.requests[ranked[-1][2]], now)
+    return Queue(tuple(place or None for place, _, _ in ranked), first, 0.0 if last is None else last.wait_s)
 
 
 def health(state: State, connector_id: str, now: int) -> Condition:
@@ -98,6 +119,13 @@ def plan(state: State, accept: Accept) -> Plan:
         wait_s=_plan_wait_s(state, found, position, 0 if full is None else full.until),
         waiting=waiting,
     )
+
+
+def _ranks(state: State, asked: int) -> Callable[[str], int | None]:
+    """Batch id -> its rank; who asks for many is better off with all of them counted once."""
+    if asked < _MANY:
+        return state.queue.position
+    return {batch_id: at for at, batch_id in enumerate(state.queue, 1)}.get
 
 
 def _place(state: State, request: Request, now: int) -> Place:

@@ -18,22 +18,52 @@ from app.services.status import PRIORITY_NAME, instant, shown
 NAMED = 100
 """Own requests that a queue's answer names; all of them are counted and placed."""
 
+_LONG_S = 0.005
+
 Owned = Callable[[str], tuple[State, int] | None]
 """Connector type -> the state of its planner and quota time by now (ms); None where it is not owned here, or not
 ready."""
 
 
+class Recent:
+    """Queues that took long to walk, kept for ten times as long: whoever asks on and on for a hundred thousand requests
+    must not keep the planner from its work. ``monotonic``: seconds."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._kept: dict[tuple[int, int], tuple[float, str, dict[str, Any]]] = {}
+
+    def queue(
+        self, state: State, org_id: int, as_of: str, walk: Callable[[], dict[str, Any]]
+    ) -> tuple[str, dict[str, Any]]:
+        """The queue, and the instant it is of."""
+        began, name = self._monotonic(), (id(state), org_id)
+        kept = self._kept.get(name)
+        if kept is not None and began < kept[0]:
+            return kept[1], kept[2]
+        found = walk()
+        took = self._monotonic() - began
+        self._kept = {k: v for k, v in self._kept.items() if began < v[0]}
+        if took > _LONG_S:
+            self._kept[name] = (began + 11 * took, as_of, found)
+        return as_of, found
+
+
 class OwnedBoard:
     """``ports.PlannerBoard`` over one state. ``now`` is quota time, ms."""
 
-    def __init__(self, state: State, now: int, connector: Callable[[str], ConnectorFacts | None]) -> None:
-        self._state, self._now, self._connector = state, now, connector
+    def __init__(
+        self, state: State, now: int, connector: Callable[[str], ConnectorFacts | None], recent: Recent
+    ) -> None:
+        self._state, self._now, self._connector, self._recent = state, now, connector, recent
 
     def part(self, org_id: int, connector_ids: Sequence[str]) -> dict[str, Any]:
         """The organisation's part of the queue, and these connectors. Walks all of its own queued requests."""
+        now = instant(self._now) or ""
+        as_of, queue = self._recent.queue(self._state, org_id, now, lambda: self._queue(org_id))
         return {
-            "as_of": instant(self._now),
-            "queue": self._queue(org_id),
+            "as_of": as_of,
+            "queue": queue,
             "connectors": {name: self._of_connector(name) for name in connector_ids},
         }
 
@@ -57,13 +87,13 @@ class OwnedBoard:
         return {"dry_run": True, **_plan(board.plan(self._state, accept), self._now)}
 
     def _queue(self, org_id: int) -> dict[str, Any]:
-        mine = board.queue(self._state, org_id, self._now)
+        mine = board.queue(self._state, org_id, self._now, NAMED)
         return {
             "total_queued": self._state.queued,
-            "your_requests": len(mine),
-            "positions": [found.position for found in mine],
-            "estimated_wait_seconds": mine[-1].wait_s if mine else 0.0,
-            "requests": [_entry(found) for found in mine[:NAMED]],
+            "your_requests": len(mine.positions),
+            "positions": list(mine.positions),
+            "estimated_wait_seconds": mine.wait_s,
+            "requests": [_entry(found) for found in mine.first],
         }
 
     def _of_connector(self, connector_id: str) -> dict[str, Any]:
@@ -76,14 +106,19 @@ class Boards:
     """``ports.PlannerBoards``. ``owner``: connector type -> base URL of another worker that owns its planner."""
 
     def __init__(
-        self, owned: Owned, owner: Callable[[str], str | None], connector: Callable[[str], ConnectorFacts | None]
+        self,
+        owned: Owned,
+        owner: Callable[[str], str | None],
+        connector: Callable[[str], ConnectorFacts | None],
+        monotonic: Callable[[], float],
     ) -> None:
         self._owned, self._owner, self._connector = owned, owner, connector
+        self._recent = Recent(monotonic)
 
     def here(self, connector_type: str) -> PlannerBoard | None:
         """The board of a planner that this worker owns and that is ready."""
         found = self._owned(connector_type)
-        return None if found is None else OwnedBoard(*found, self._connector)
+        return None if found is None else OwnedBoard(*found, self._connector, self._recent)
 
     def owner(self, connector_type: str) -> str | None:
         """Who else has it."""

@@ -110,7 +110,9 @@ class RestWorld:
             state = self.planners.get(connector_type)
             return None if state is None else (state, self.clock.now())
 
-        return Boards(owned, lambda connector_type: self.owners.get(connector_type), self.connectors.facts.get)
+        return Boards(
+            owned, lambda connector_type: self.owners.get(connector_type), self.connectors.facts.get, lambda: 0.0
+        )
 
     def own_planner(self) -> State:
         """A planner of DV360 whose provider says *not now* for another minute: what comes waits, or runs before."""

@@ -192,6 +192,16 @@ async def test_refusals_in_an_array_or_not(tmp_path: Path, status: int, listed: 
         assert fetch.setting.permits.ends[0].ok  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(503, "provider_unavailable"), (404, "not_found"), (429, "rate_limited"), (302, "redirect_refused")],
+)
+async def test_refusals_of_servers_in_front_of_it(tmp_path: Path, status: int, code: str) -> None:
+    for body, kind in ((b"<html>Sorry</html>", "text/html"), (b"", "application/json"), (answer(ROWS), "text/json")):
+        async with ads_fetch(tmp_path, saying(body, status, Content_Type=kind)) as fetch:
+            assert (await fetch.failure()).code == code
+
+
 async def test_a_rejected_token_is_replaced_once(tmp_path: Path) -> None:
     expired = orjson.dumps([ads_error(401, "authenticationError", "OAUTH_TOKEN_EXPIRED")])
     seen: list[str] = []

@@ -54,6 +54,18 @@ def test_a_long_element_is_passed_over_in_strides() -> None:
         assert cut(body, size) == elements
 
 
+def test_depth_is_counted_across_strides() -> None:
+    space = b" " * 40_000
+    for levels, fits in ((30, True), (40, False)):
+        body = b"[{" + space + b'"a":' + (space + b"[") * levels + (space + b"]") * levels + b"}]"
+        if fits:
+            assert len(cut(body, 65_536)) == 1
+        else:
+            with pytest.raises(ProviderError) as caught:
+                cut(body, 65_536)
+            assert caught.value.failure.code == "unreadable_answer"
+
+
 async def read(rows: list[Any], report_type: str = "campaign_performance") -> list[dict[str, Any]]:
     job = ads_offer(report_type=report_type)
     found: list[dict[str, Any]] = []
@@ -144,6 +156,12 @@ async def test_rows_that_are_refused(row: dict[str, Any], code: str, told: str) 
     failure = await refused(row)
     assert failure.code == code
     assert told in failure.message
+
+
+async def test_the_first_and_the_last_day_are_in_it() -> None:
+    assert [row["date"].day for row in await read([ads_row(1), ads_row(7)])] == [1, 7]
+    before = ads_row(1) | {"segments": {"date": "2026-10-31"}}
+    assert (await refused(before)).code == "date_out_of_range"
 
 
 async def test_names_that_are_left_out_are_empty() -> None:

@@ -1,8 +1,10 @@
-"""Report schemas: what every provider's files have in common, and that DV360 offers just that."""
+"""Report schemas: what every provider's files have in common, and that each adapter offers just that."""
 
 from __future__ import annotations
 
+import calendar
 import json
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from app.connectors import schemas
 from app.connectors.dv360.client import Dv360Connector
 from app.connectors.dv360.reports import HEADERS, REPORTS, query
+from app.connectors.google_ads import reports as google_ads
+from tests.connectors.ads import ads_offer
 from tests.connectors.support import offer
 
 NAMES = ("campaign_performance", "account_performance")
@@ -84,6 +88,36 @@ def test_query_asks_for_one_advertiser_and_the_whole_range() -> None:
     assert body["params"]["metrics"][-1] == "METRIC_MEDIA_COST_ADVERTISER"
     assert "METRIC_BILLABLE_IMPRESSIONS" not in body["params"]["metrics"]
     assert body["params"]["groupBys"][0] == "FILTER_DATE", "the totals row is told by its empty first cell"
+
+
+def test_google_ads_offers_the_standard_columns_and_no_others() -> None:
+    for name in NAMES:
+        report = google_ads.REPORTS[name]
+        assert [field.name for field in report.fields] == [f.name for f in schemas.load(name).columns if f.standard]
+        unnamed = {field.name for field in report.fields if not field.provider_name}
+        assert unnamed == set(schemas.OURS)
+
+
+def test_google_ads_refuses_what_the_provider_would() -> None:
+    for report in google_ads.REPORTS.values():
+        assert report.settling_days == 90
+        oldest = [_day_before(date(2026, 1, 1) + timedelta(n), months=37) for n in range(4 * 366)]
+        assert report.retention_days < min(oldest) < report.retention_days + 5
+
+
+def _day_before(today: date, *, months: int) -> int:
+    """Days back to the same day ``months`` before, or to the end of a month that lacks it."""
+    year, month = divmod(today.year * 12 + today.month - 1 - months, 12)
+    last = calendar.monthrange(year, month + 1)[1]
+    return (today - date(year, month + 1, min(today.day, last))).days
+
+
+def test_google_ads_places() -> None:
+    assert google_ads.place("metrics.cost_micros") == ("metrics", "costMicros")
+    assert google_ads.place("customer.id") == ("customer", "id")
+    assert google_ads.place("customer_client.descriptive_name") == ("customer_client", "descriptiveName")
+    one_day = google_ads.query(ads_offer(end=ads_offer().start))
+    assert "BETWEEN '2026-11-01' AND '2026-11-01'" in one_day
 
 
 def test_poll_schedule_is_a_setting() -> None:

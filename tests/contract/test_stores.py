@@ -243,6 +243,30 @@ async def test_an_unknown_type_is_refused() -> None:
     }
 
 
+async def test_a_google_ads_account_is_kept_by_its_ten_digits() -> None:
+    stored = Stored()
+    for account, manager in (("1234567890", None), ("123-456-7890", "987-654-3210"), ("1234567890", "9876543210")):
+        await connect(
+            stored, {"refresh_token": "1//a"}, connector_type="GOOGLE_ADS", account_id=account, manager_id=manager
+        )
+    assert {given["account_id"] for given in stored.given} == {"1234567890"}
+    assert [given["manager_id"] for given in stored.given] == [None, "9876543210", "9876543210"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "123456789", "12345678901", "12-3456-7890", "١٢٣٤٥٦٧٨٩٠", "1234567890\n", "agency"]
+)
+async def test_other_texts_name_no_google_ads_account(text: str) -> None:
+    found = await refused({"refresh_token": "1//a"}, connector_type="GOOGLE_ADS", account_id=text, manager_id=text)
+    assert found == {("invalid_account_id", "/account_id"), ("invalid_manager_id", "/manager_id")}
+
+
+async def test_only_google_ads_has_managers() -> None:
+    assert await refused({"refresh_token": "1//a"}, manager_id="9876543210") == {
+        ("unexpected_manager_id", "/manager_id")
+    }
+
+
 @pytest.mark.parametrize("zone", ["", "../etc/passwd", "/etc/passwd", "Europe", "x" * 999, "a\0b"])
 async def test_no_text_is_taken_for_a_time_zone(zone: str) -> None:
     assert await refused({"refresh_token": "1//a"}, time_zone=zone) == {("unknown_time_zone", "/time_zone")}

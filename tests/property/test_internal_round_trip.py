@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,6 +91,9 @@ def test_a_tick_and_a_deleted_row_come_back() -> None:
 
 def test_an_older_or_newer_writers_record_is_read() -> None:
     assert internal.load_row("c/k", b'{"key":"k","later":[1]}') == DataSet("k")
+    known = {"connector_id": "c", "org_id": 7, "connector_type": "GOOGLE_ADS", "account_id": "1", "grant_id": "g"}
+    before_managers = orjson.dumps({**known, "subject": "s", "deleted": False})
+    assert internal.load_connector(before_managers) == ConnectorFacts("c", 7, "GOOGLE_ADS", "1", "g", "s")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from app.domain import board
 from app.domain.health import Health
 from app.domain.messages import Ask, Offer, Returned, StepOutcome
 from app.domain.state import State, restore
-from app.services.board import Boards, OwnedBoard
+from app.services.board import Boards, OwnedBoard, Recent
 from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, request_id, result_of, rules, take
 
 LATER = NOW + 5_000
@@ -37,27 +37,28 @@ def test_places_are_those_of_the_organisation_and_best_first() -> None:
         accept(3, TODAY - 5, TODAY - 4, priority_class=1),
         accept(4, TODAY - 3, TODAY - 2, priority_class=3),
     )
-    mine = board.queue(state, 1, NOW)
-    assert [(p.accept.request_id, p.position) for p in mine] == [
-        (request_id(3), 1), (request_id(4), 3), (request_id(1), 4),
+    mine = board.queue(state, 1, NOW, 2)
+    assert mine.positions == (1, 3, 4)
+    assert [(p.accept.request_id, p.position) for p in mine.first] == [
+        (request_id(3), 1), (request_id(4), 3),
     ]  # fmt: skip
     assert state.queued == 4
-    assert board.queue(state, 3, NOW) == []
-    assert mine[0].waiting == {"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"}
+    assert board.queue(state, 3, NOW, 2) == board.Queue((), (), 0.0)
+    assert mine.first[0].waiting == {"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"}
 
 
 def test_a_reason_is_known_of_those_too_that_nobody_looked_at() -> None:
     shut = waiting(*(accept(n, TODAY - n, TODAY - n, connector=facts(n)) for n in (1, 2, 3)))
-    reasons = [p.waiting for p in board.queue(shut, 1, NOW)]
+    reasons = [p.waiting for p in board.queue(shut, 1, NOW, 9).first]
     assert reasons == [{"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"}] * 3
     busy = State(rules([quota(limit=50)], max_concurrent=1), now=NOW)
     take(busy, *(accept(n, TODAY - n, TODAY - n, connector=facts(n)) for n in (1, 2, 3)))
-    assert [p.waiting for p in board.queue(busy, 1, NOW)] == [{"reason": "concurrency", "until": None}] * 2
+    assert [p.waiting for p in board.queue(busy, 1, NOW, 9).first] == [{"reason": "concurrency", "until": None}] * 2
 
 
 def test_members_of_a_batch_share_its_place() -> None:
     state = waiting(accept(1, TODAY - 9, TODAY - 5), accept(2, TODAY - 6, TODAY - 2))
-    assert [p.position for p in board.queue(state, 1, NOW)] == [1, 1]
+    assert board.queue(state, 1, NOW, 9).positions == (1, 1)
 
 
 def test_the_wait_shrinks_with_time_without_a_step() -> None:
@@ -93,7 +94,7 @@ def test_looking_frees_no_permit_early() -> None:
     ask = Ask("a", "w", offer.batch_id, offer.epoch, offer.step_no, "reports")
     take(state, ask)
     before = copy.deepcopy(state.limits_of_type("DV360").buckets)
-    shown = OwnedBoard(state, NOW + 3_600_000, lambda _: facts()).part(1, [facts().connector_id])
+    shown = OwnedBoard(state, NOW + 3_600_000, lambda _: facts(), Recent(lambda: 0.0)).part(1, [facts().connector_id])
     assert shown["connectors"][facts().connector_id]["rate_limit"]["remaining"] == 1  # an hour from now it is free
     assert state.limits_of_type("DV360").buckets == before
     assert take(state, replace(ask, ask_id="b")).answers == []  # and now it is not
@@ -148,10 +149,31 @@ def test_a_plan_joins_what_waits_and_may_bring_it_forward() -> None:
     )  # fmt: skip
 
 
+def test_a_queue_that_takes_long_to_walk_is_not_walked_for_every_caller() -> None:
+    state, clock, walks = State(rules(), now=NOW), [0.0], []
+
+    def walk(took_s: float) -> dict[str, object]:
+        clock[0] += took_s
+        walks.append(took_s)
+        return {"walk": len(walks)}
+
+    recent = Recent(lambda: clock[0])
+    assert recent.queue(state, 1, "first", lambda: walk(0.4)) == ("first", {"walk": 1})
+    clock[0] = 4.3
+    assert recent.queue(state, 1, "later", lambda: walk(0.4)) == ("first", {"walk": 1})
+    assert recent.queue(state, 2, "later", lambda: walk(0.001)) == ("later", {"walk": 2})
+    assert recent.queue(state, 2, "again", lambda: walk(0.001)) == ("again", {"walk": 3})
+    clock[0] = 4.5
+    assert recent.queue(state, 1, "new", lambda: walk(0.4)) == ("new", {"walk": 4})
+
+
 def test_plain_values_for_rest() -> None:
     state = waiting(accept(1, TODAY - 9, TODAY - 8))
     boards = Boards(
-        lambda kind: (state, NOW) if kind == "DV360" else None, lambda _: "http://other:8003", lambda _: facts()
+        lambda kind: (state, NOW) if kind == "DV360" else None,
+        lambda _: "http://other:8003",
+        lambda _: facts(),
+        lambda: 0.0,
     )
     here = boards.here("DV360")
     assert here is not None

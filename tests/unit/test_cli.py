@@ -159,6 +159,23 @@ def test_adding_a_connector_says_what_came_of_it(
     assert "note:" not in err
 
 
+def test_a_manager_is_handed_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    async def add(*arguments: object) -> ConnectorFacts:
+        asked.extend(arguments)
+        return replace(facts(), connector_type="GOOGLE_ADS", manager_id="9876543210")
+
+    monkeypatch.setattr("app.cli.connectors._add", add)
+    path = tmp_path / "grant.json"
+    path.write_text("{}")
+    arguments = ["--org", "1", "--type", "google_ads", "--account", "123-456-7890", "--credentials", str(path)]
+    code, out, err = run("connectors", "add", *arguments, "--manager", "987-654-3210")
+    assert (code, err) == (0, "")
+    assert (asked[3], asked[-1]) == ("123-456-7890", "987-654-3210")
+    assert "9876543210" in out
+
+
 def test_a_type_without_an_adapter_may_be_connected_and_its_owner_is_told(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 
 from app.cli import app
+from app.cli.help import asked_help
 from app.cli.reference import markdown
 from tests.unit.conftest import Run
 
@@ -25,7 +26,7 @@ HEAVY = {
     "aiohttp",
     "aiokafka",
     "asyncpg",
-    "pydantic_settings",
+    "pydantic",
     "pyarrow",
     "fastavro",
     "asyncio",
@@ -63,6 +64,24 @@ def test_help_is_quick_and_loads_nothing_heavy(path: tuple[str, ...]) -> None:
     # Twice more only where the first was too slow: a machine in a hurry gets its median.
     times = [took_s] if took_s < LIMIT_S else [took_s, _run(script)[1], _run(script)[1]]
     assert statistics.median(times) < LIMIT_S, times
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if path != OWN_HELP], ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_without_parsing_is_what_the_parser_would_say(
+    path: tuple[str, ...], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root: Any = typer.main.get_command(app)
+    with pytest.raises(SystemExit):
+        root.main([*path, option], prog_name="connector")
+    assert asked_help(root, [*path, option]) == capsys.readouterr().out.removesuffix("\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fetch"], ["nonsense", "--help"], ["sandbox", "--help"], ["fetch", "--days", "1", "--help"]]
+)
+def test_everything_else_is_parsed(arguments: list[str]) -> None:
+    assert asked_help(typer.main.get_command(app), arguments) is None
 
 
 def _run(script: str) -> tuple[set[str], float]:

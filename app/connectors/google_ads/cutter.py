@@ -26,7 +26,7 @@ MOST_DEPTH = 32
 _FIRST_STRIDE, _LONGEST_STRIDE = 256, 16 * 1024
 """Bytes looked at in one go: few where an element begins, since it may be short, then more and more."""
 _NO_MARKS = bytes(byte for byte in range(256) if byte not in b'"{}[]')
-_MARK = re.compile(rb'(?s)\\.|\\\Z|["{}\[\]]')
+_MARK = re.compile(rb'(?s)\\.|["{}\[\]]')
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _BETWEEN = {
     "body": {b"[": "first", b"{": "alone"},
@@ -59,10 +59,13 @@ class Cutter:
                 continue
             stride = piece[at : at + self._stride]
             self._stride = min(4 * self._stride, _LONGEST_STRIDE)
-            end = None if self._passes(stride) else self._end_within(stride)
-            self._keep(stride[:end])
-            at += len(stride) if end is None else end
-            if end is not None:
+            if self._passes(stride):
+                self._keep(stride)
+                at += len(stride)
+            else:
+                end = self._end_within(stride)
+                self._keep(stride[:end])
+                at += end
                 yield self._take()
 
     def finish(self) -> None:
@@ -123,22 +126,20 @@ class Cutter:
         self._escaped = escaped
         return True
 
-    def _end_within(self, stride: bytes) -> int | None:
-        """Offset after the bracket that ends the element; moves the state on as far as it has looked."""
+    def _end_within(self, stride: bytes) -> int:
+        """Offset after the bracket that ends the element."""
         begin, self._escaped = int(self._escaped), False
         for found in _MARK.finditer(stride, begin):
             mark = found.group()
             if mark == b'"':
                 self._in_string = not self._in_string
-            elif mark == b"\\":
-                self._escaped = True
             elif not self._in_string and mark in (b"{", b"["):
                 self._depth += 1
             elif not self._in_string and mark in (b"}", b"]"):
                 self._depth -= 1
                 if self._depth == 0:
                     return found.end()
-        return None
+        raise unreadable("the answer's brackets do not match")
 
 
 def _unmatched(brackets: bytes) -> bytes:

@@ -1,0 +1,43 @@
+"""Every adapter is made from the settings, and none carries what only reports need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from app.config import Settings
+from app.connectors.hosts import checked
+from app.connectors.registry import catalogue_of, connectors_of, hosts_of
+
+NAMED = {
+    "CONNECTOR__PROVIDERS__DV360__REPORTS_URL": "https://reports.example/v2/",
+    "CONNECTOR__PROVIDERS__GOOGLE_ADS__API_URL": "https://ads.example/v26/",
+    "CONNECTOR__PROVIDERS__GOOGLE_ADS__DEVELOPER_TOKEN": "canary",
+}
+
+
+def test_every_adapter_is_there_with_the_hosts_it_may_call() -> None:
+    connectors, hosts = connectors_of(Settings.load({})), hosts_of(Settings.load({}))
+    assert set(connectors) == set(hosts) == {"DV360", "GOOGLE_ADS"}
+    assert all(name == connector.connector_type for name, connector in connectors.items())
+    catalogue = catalogue_of(connectors)
+    assert all(set(reports) == {"campaign_performance", "account_performance"} for reports in catalogue.values())
+    assert set(catalogue) == set(connectors)
+    for name, connector in connectors.items():
+        assert {quota.connector_type for quota in connector.quotas} == {name}
+        assert set(connector.minimum_calls) <= {quota.charge for quota in connector.quotas}
+
+
+def test_settings_reach_their_adapter() -> None:
+    settings = Settings.load(NAMED)
+    hosts = hosts_of(settings)
+    checked("https://ads.example/v26/customers", hosts["GOOGLE_ADS"], authorised=True)
+    checked("https://reports.example/v2/queries", hosts["DV360"], authorised=True)
+    ads = connectors_of(settings)["GOOGLE_ADS"]
+    assert vars(ads)["_own"] == {"developer-token": "canary"}
+    assert "canary" not in repr(settings) + repr(ads)
+
+
+def test_a_worker_that_reads_no_report_does_not_carry_arrow() -> None:
+    script = "import sys, app.connectors.registry; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
