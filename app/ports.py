@@ -47,7 +47,8 @@ class Permits(Protocol):
         back)."""
 
     def give_back(self, permit: Permit, ended: Ended | None = None) -> None:
-        """The permit's call has ended, as ``ended`` says (None: it never left); never blocks."""
+        """The permit's call has ended, as ``ended`` says (None: it never left, or its end says nothing of the
+        provider); never blocks."""
 
 
 class TokenSource(Protocol):

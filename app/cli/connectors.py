@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +44,8 @@ def add(
     """
     given = _read(credentials)
     settings = load_settings()
-    facts = wait(_add(settings, org, connector_type.upper(), account, given, time_zone, currency, manager))
+    own = {"time_zone": time_zone, "currency": currency, "manager_id": manager}
+    facts = wait(_add(settings, org, connector_type.upper(), account, given, own))
     print_facts(asdict(facts), as_json=as_json)
     _note_unbuilt(settings, facts.connector_type)
 
@@ -73,56 +72,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 async def _add(
-    settings: Settings,
-    org: int,
-    connector_type: str,
-    account: str,
-    given: dict[str, Any],
-    time_zone: str,
-    currency: str | None,
-    manager: str | None,
+    settings: Settings, org: int, connector_type: str, account: str, given: dict[str, Any], facts: dict[str, Any]
 ) -> ConnectorFacts:
-    from app.cli.database import database
-    from app.oauth.vault import Vault
-    from app.services.connectors import BadConnector, add_connector
-    from app.storage.postgres.connectors import PostgresConnectorStore, UnknownOrganization
+    from app.connecting import connecting
+    from app.services.connectors import BadConnector
+    from app.storage.postgres.connectors import UnknownOrganization
 
     try:
-        async with _announcer(settings) as publish, database(settings) as opened:
-            return await add_connector(
-                org,
-                connector_type,
-                account,
-                given,
-                time_zone=time_zone,
-                currency=currency,
-                manager_id=manager,
-                stores=PostgresConnectorStore(opened),
-                vault=Vault(settings.vault.ring()),
-                publish=publish,
-                create_organization=settings.auth.create_organizations,
-            )
+        async with connecting(settings) as connect:
+            return await connect(org, connector_type, account, given, **facts)
     except BadConnector as error:
         raise CommandFailed("\n".join(f"{f.pointer}: {f.detail}" for f in error.faults), code=USAGE) from None
     except UnknownOrganization as error:
         raise CommandFailed(str(error), code=NOT_FOUND) from None
-
-
-@asynccontextmanager
-async def _announcer(settings: Settings) -> AsyncIterator[Callable[[ConnectorFacts], Awaitable[None]]]:
-    """Writes connectors to the topic that workers follow. The broker comes first: what cannot be told is not stored."""
-    from app.streams.connector_news import row
-    from app.streams.kafka import Publisher, broker_of
-    from app.streams.topics import Names
-
-    names = Names(settings.streams.topic_prefix)
-    publisher = Publisher(broker_of(settings))
-
-    async def publish(facts: ConnectorFacts) -> None:
-        await publisher.send([row(names, facts)], timeout_s=10.0)
-
-    try:
-        await publisher.start()
-        yield publish
-    finally:
-        await publisher.stop()

@@ -143,11 +143,10 @@ def test_adding_a_connector_says_what_came_of_it(
         return facts()
 
     @asynccontextmanager
-    async def nobody(_: object) -> AsyncIterator[None]:
-        yield
+    async def connecting(_: object) -> AsyncIterator[object]:
+        yield add
 
-    monkeypatch.setattr("app.services.connectors.add_connector", add)
-    monkeypatch.setattr("app.cli.connectors._announcer", nobody)
+    monkeypatch.setattr("app.connecting.connecting", connecting)
     path = tmp_path / "grant.json"
     path.write_text('{"refresh_token": "1//hunter2"}')
     arguments = ["--org", "1", "--type", "dv360", "--account", "1001", "--credentials", str(path)]
@@ -172,7 +171,7 @@ def test_a_manager_is_handed_on(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     arguments = ["--org", "1", "--type", "google_ads", "--account", "123-456-7890", "--credentials", str(path)]
     code, out, err = run("connectors", "add", *arguments, "--manager", "987-654-3210")
     assert (code, err) == (0, "")
-    assert (asked[3], asked[-1]) == ("123-456-7890", "987-654-3210")
+    assert (asked[3], asked[-1]["manager_id"]) == ("123-456-7890", "987-654-3210")
     assert "9876543210" in out
 
 

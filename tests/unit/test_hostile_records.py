@@ -202,7 +202,8 @@ async def test_a_cancel_for_an_unknown_type_goes_where_the_untyped_goes() -> Non
 def test_a_stored_row_that_is_not_understood_is_in_error(change: dict[str, Any], status: str) -> None:
     row: Any = {
         "id": _hex(1), "org_id": 1, "type": "DV360", "account_id": "1", "grant_id": _hex(2), "subject": "s",
-        "status": "connected", "time_zone": "Europe/Berlin", "currency": None, "plan": "standard", "deleted": False, "manager_id": None,
+        "status": "connected", "time_zone": "Europe/Berlin", "currency": None, "plan": "standard", "deleted": False,
+        "manager_id": None,
     }  # fmt: skip
     assert _facts(row | change).status == status
 
