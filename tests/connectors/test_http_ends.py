@@ -103,13 +103,14 @@ async def test_what_never_left_says_nothing() -> None:
         setting.permits.stale = 2
         await get(setting)
         assert ends(setting) == [None, None, True]
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    hosts = Hosts(api=(f"http://127.0.0.1:{port}/",), allow_private=True)
-    async with calling(answers(200), hosts=hosts) as setting:
-        with pytest.raises(ProviderError):
-            await setting.calls.request("GET", f"http://127.0.0.1:{port}/", charge="reports")
-        assert ends(setting) == [None]
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        hosts = Hosts(api=(f"http://127.0.0.1:{port}/",), allow_private=True)
+        async with calling(answers(200), hosts=hosts) as setting:
+            with pytest.raises(ProviderError):
+                await setting.calls.request("GET", f"http://127.0.0.1:{port}/", charge="reports")
+            assert ends(setting) == [None]
     async with calling(answers(200)) as setting:
         setting.permits.denied = PermitDenied("stale")
         with pytest.raises(PermitDenied):

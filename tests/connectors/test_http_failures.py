@@ -74,14 +74,15 @@ async def test_transport_failures(handler: Handler, limits: Limits, code: str) -
 
 
 async def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    hosts = Hosts(api=(f"http://127.0.0.1:{port}/",), allow_private=True)
-    async with calling(answers(200), hosts=hosts) as setting:
-        with pytest.raises(ProviderError) as caught:
-            await setting.calls.request("GET", f"http://127.0.0.1:{port}/", charge="reports")
-        assert caught.value.failure.code == "connect_failure"
-        assert (setting.calls.made, setting.permits.outstanding) == (0, [])
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and kept, so that no other server gets the port
+        port = bound.getsockname()[1]
+        hosts = Hosts(api=(f"http://127.0.0.1:{port}/",), allow_private=True)
+        async with calling(answers(200), hosts=hosts) as setting:
+            with pytest.raises(ProviderError) as caught:
+                await setting.calls.request("GET", f"http://127.0.0.1:{port}/", charge="reports")
+            assert caught.value.failure.code == "connect_failure"
+            assert (setting.calls.made, setting.permits.outstanding) == (0, [])
 
 
 async def test_connection_that_is_never_accepted() -> None:

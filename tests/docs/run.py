@@ -33,13 +33,14 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 
 
-def run(commands: Sequence[Command], *, without: frozenset[str] = frozenset(), tell: Say = say) -> int:
-    """Runs the commands; how many ran. Raises ``Failed`` at the first that does not work."""
+def run(commands: Sequence[Command], *, without: frozenset[str] = frozenset(), tell: Say = say) -> dict[Command, str]:
+    """Runs the commands; what each that ran has printed. Raises ``Failed`` at the first that does not work."""
     with tempfile.TemporaryDirectory(prefix="connector-docs-") as folder:
         (ROOT / "build").mkdir(exist_ok=True)  # as make up does for a reader, whose stack lies in it
         port = str(free_port())
         shell = environment(Path(folder) / "stack")
-        terminal, running, ran = Terminal(ROOT, shell), [], 0
+        terminal, running = Terminal(ROOT, shell), []
+        printed: dict[Command, str] = {}
         try:
             for command in commands:
                 if command.text in without:
@@ -50,16 +51,16 @@ def run(commands: Sequence[Command], *, without: frozenset[str] = frozenset(), t
                 if text in STAYS:
                     settings = {**shell, "ARGS": f"--port {port}"}
                     running.append(Running(text, ROOT, settings, says=STAYS[text]))
+                    printed[command] = ""
                 else:
-                    terminal.run(text, LONG_S.get(text, USUAL_S))
-                ran += 1
+                    printed[command] = terminal.run(text, LONG_S.get(text, USUAL_S))
                 tell(f"{time.monotonic() - began:6.1f} s   {command.page}:{command.line}  {text.splitlines()[0][:100]}")
         finally:
             terminal.close()
             codes = [one.stop() for one in running]
         if set(codes) - INTERRUPTED:
             raise Failed(f"make up ended with {codes}")
-        return ran
+        return printed
 
 
 def main() -> int:
@@ -69,7 +70,7 @@ def main() -> int:
     given = parser.parse_args()
     found = [command for page in pages() for command in commands_of(page)]
     try:
-        ran = run(found, without=frozenset({"make test"}) if given.short else frozenset())
+        ran = len(run(found, without=frozenset({"make test"}) if given.short else frozenset()))
     except Failed as failure:
         say(str(failure))
         return 1

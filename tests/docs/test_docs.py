@@ -14,10 +14,22 @@ SELF = frozenset({"make test"})
 """This test is a part of it."""
 
 
+STORY = (
+    "place 1 of its queue", "waits for quota", "answers 8 requests", "without a provider call",
+    "first 429 at its call", "First rows of bat_", "Try next:", "is stopped",
+)  # fmt: skip
+"""What ``make demo`` must tell."""
+
+
 @pytest.mark.timeout(300)
 def test_every_command_of_the_pages_works() -> None:
     found = [command for page in pages() for command in commands_of(page)]
-    assert run(found, without=SELF) == len([c for c in found if c.text not in SELF]) > 8
+    printed = run(found, without=SELF)
+    assert len(printed) == len([c for c in found if c.text not in SELF]) > 8
+    story = next(text for command, text in printed.items() if command.text == "make demo")
+    assert "\x1b" not in story, "piped, it is plain lines"
+    for part in STORY:
+        assert part in story, (part, story)
 
 
 def test_a_page_is_cut_into_its_commands(tmp_path: Path) -> None:
