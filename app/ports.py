@@ -32,8 +32,8 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a call that left has ended: milliseconds until its answer began (or until it failed), and whether the
-    provider did its part (``ok`` False: no answer, a cut one, or a 5xx)."""
+    """How a call has ended: milliseconds until its answer began (or until it failed), and whether the provider did its
+    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx)."""
 
     latency_ms: int
     ok: bool

@@ -79,9 +79,13 @@ class _Trip:
 
     on_leave: Callable[[], None]
     monotonic: Callable[[], float]
+    began_at: float = 0.0
     left_at: float | None = None
     ending: str = "cancelled"
     failed: bool = False
+
+    def __post_init__(self) -> None:
+        self.began_at = self.monotonic()
 
     def leave(self) -> None:
         self.left_at = self.monotonic()
@@ -89,14 +93,15 @@ class _Trip:
 
     @property
     def latency_ms(self) -> int:
-        """Milliseconds since it left."""
-        return 0 if self.left_at is None else round((self.monotonic() - self.left_at) * 1000)
+        """Milliseconds since it left or, if it could not, since it was to leave."""
+        since = self.began_at if self.left_at is None else self.left_at
+        return round((self.monotonic() - since) * 1000)
 
     @property
     def ended(self) -> Ended | None:
-        """What its permit tells when no answer came. A call that was cancelled, or that met a connection closed while
-        it was idle, says as little of the provider as one that never left."""
-        return Ended(self.latency_ms, ok=False) if self.failed and self.left_at is not None else None
+        """What its permit tells when no answer came: nothing of the provider, if the call was cancelled, met a
+        connection closed while it was idle, or may not go where it should."""
+        return Ended(self.latency_ms, ok=False) if self.failed else None
 
 
 class _Stream:
@@ -244,7 +249,7 @@ class ProviderHttp:
             trip.ending = failure.failure.code
             if isinstance(error, AlreadyDeparted) and departure.reused:
                 raise  # closed while it was idle, which says nothing about the provider
-            trip.failed = True
+            trip.failed = failure.failure.system
         else:
             latency_ms = trip.latency_ms
             trip.ending = str(response.status) if response.status < 600 else "other"

@@ -103,6 +103,14 @@ async def test_what_never_left_says_nothing() -> None:
         setting.permits.stale = 2
         await get(setting)
         assert ends(setting) == [None, None, True]
+    async with calling(answers(200)) as setting:
+        setting.permits.denied = PermitDenied("stale")
+        with pytest.raises(PermitDenied):
+            await get(setting)
+        assert setting.permits.ends == []
+
+
+async def test_a_provider_that_nobody_can_reach_is_no_healthy_one() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
@@ -110,12 +118,7 @@ async def test_what_never_left_says_nothing() -> None:
         async with calling(answers(200), hosts=hosts) as setting:
             with pytest.raises(ProviderError):
                 await setting.calls.request("GET", f"http://127.0.0.1:{port}/", charge="reports")
-            assert ends(setting) == [None]
-    async with calling(answers(200)) as setting:
-        setting.permits.denied = PermitDenied("stale")
-        with pytest.raises(PermitDenied):
-            await get(setting)
-        assert setting.permits.ends == []
+            assert ends(setting) == [False]
 
 
 async def test_what_was_cancelled_says_nothing() -> None:
