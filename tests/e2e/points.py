@@ -32,8 +32,9 @@ CALLING = frozenset({"request_sent", "response_begun", "object_spooled"})
 PAID = frozenset({"object_written", "outcome_sent"})
 """A death here costs no call whatever: the heir finds the object, or the outcome."""
 
-ANY_TIME = "offset_committed"
-"""Faust commits by its clock, so a call may be under way."""
+ANY_TIME = frozenset({"offset_committed", "consumed", "transaction_sent", "committed"})
+"""Faust commits by its clock, and the planner steps while a fetch calls: at which passing a call of the same process is
+under way, and cut off with it, is a matter of time."""
 
 START_STEP = Counter({"reports.create": 1, "reports.run": 1})
 """Both calls of one step: its outcome is told once, so a death from the second on repeats the first as well."""
@@ -132,9 +133,9 @@ async def _die(result: Result, made: World, death: Death) -> None:
 def _judge(result: Result, death: Death, extra: Counter[str]) -> None:
     """What a death cost. Subtracting counters has left out what was less than usual."""
     first = death.passing == FIRST_PASSING.get(death.point, 1)
-    half_done = death.point in CALLING or death.point == ANY_TIME or not first
+    half_done = death.point in CALLING or death.point in ANY_TIME or not first
     most = int(half_done and death.point not in PAID)
-    begun_again = extra == START_STEP and most and (not first or death.point == ANY_TIME)
+    begun_again = extra == START_STEP and most and (not first or death.point in ANY_TIME)
     if extra.total() > most and not begun_again:
         result.problems.append(f"{death} cost {_told(extra)} more than undisturbed, at most {most} may be")
     result.figures[str(death)] = result.figures.get(str(death), 0) + extra.total()
