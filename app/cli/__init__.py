@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,7 @@ import typer.main
 
 from app.cli import connector_list, connectors, dlq, events, fetch, queue, requests, run, settings, token, topics
 from app.cli.environment import DEFAULT_STACK, use_stack, use_url
-from app.cli.failures import exit_with
+from app.cli.failures import FAILED, exit_with
 from app.cli.help import GroupedHelp, asked_help
 
 EPILOG = (
@@ -69,12 +71,19 @@ def options(
 
 def main() -> None:
     """Entry point of the script ``connector``."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a label in another script than the terminal's is no failure
     try:
         text = asked_help(typer.main.get_command(app), sys.argv[1:])
         if text is None:
             app(prog_name="connector")
         else:
             sys.stdout.write(text + "\n")
+            sys.stdout.flush()
             sys.exit(0)
+    except BrokenPipeError:
+        # Whoever read has had enough. What is left to write goes nowhere, or the interpreter would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
     except Exception as error:  # noqa: BLE001 - the last line of defence turns every error into one sentence and a code
         exit_with(error)

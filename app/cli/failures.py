@@ -3,6 +3,7 @@ unless asked."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ def judged(error: Exception) -> CommandFailed:
         return CommandFailed(str(error), advice="make down", code=NOT_READY)
     if names & {"KafkaConnectionError", "KafkaTimeoutError", "NodeNotReadyError", "BrokerUnavailable"}:
         return CommandFailed("the broker does not answer", advice="connector up", code=NOT_READY)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+        return CommandFailed(f"the output cannot be written ({os.strerror(error.errno)})", advice="make room for it")
     if names & {"TimeoutError", "ConnectionError", "PostgresConnectionError", "CannotConnectNowError", "OSError"}:
         return CommandFailed(
             f"a server does not answer ({type(error).__name__})", advice="connector up", code=NOT_READY

@@ -148,8 +148,8 @@ def _checked(url: str) -> str:
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         sound = False
-    if not sound or "@" in url:
-        # Not quoted: what stands before an @ may be a password.
+    if not sound or set(url) & set("@?#"):
+        # Not quoted: what stands before an @ may be a password, and what follows a ? a key.
         raise CommandFailed("CONNECTOR_URL must be an address such as http://127.0.0.1:8003", code=USAGE)
     return url.rstrip("/")
 

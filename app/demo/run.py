@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -51,6 +52,9 @@ def run(*, as_json: bool = False, log: Path | None = None) -> int:
     """Plays once in a folder of its own. ``log``: where to leave the simulator's arrival log. 0 if every command ended
     with data, nothing went over a quota, and the comparison could be made."""
     screen, began = Screen(quiet=as_json), time.monotonic()
+    if log is not None:
+        log.touch()  # what cannot be written is better known now than in the end
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leaves nothing behind, like Ctrl-C
     with tempfile.TemporaryDirectory(prefix="connector-demo-") as folder:
         screen.head("starting PostgreSQL, Valkey, Kafka, a simulated provider and a worker on this machine")
         with LocalRun(Path(folder), lambda line: screen.say(f"  {line}"), http_port=0, overrides=SETTINGS) as local:

@@ -66,13 +66,13 @@ def plan(state: State, request: Request) -> Request:
 
 def _attach(state: State, request: Request, missing: list[Days]) -> tuple[list[Days], list[str]]:
     """Days that a running batch is fetching already are taken from it."""
-    missing, taken = _taken(state, request, missing)
+    missing, taken = _taken(state, request, missing, state.now)
     for batch in taken:
         state.put_batch(_with_member(batch, request))
     return missing, [batch.batch_id for batch in taken]
 
 
-def _taken(state: State, request: Request, missing: list[Days]) -> tuple[list[Days], list[Batch]]:
+def _taken(state: State, request: Request, missing: list[Days], now: int) -> tuple[list[Days], list[Batch]]:
     """What running batches leave missing, and which of them serve the request. One that the provider refused as a whole
     once takes nobody: another such refusal would be everybody's."""
     taken: list[Batch] = []
@@ -80,17 +80,17 @@ def _taken(state: State, request: Request, missing: list[Days]) -> tuple[list[Da
     for batch in list(state.running(_data_set(request.accept))):
         wanted = any(gap.overlaps(batch.days) for gap in missing)
         room = len(batch.members) < state.rules.max_members and not batch.alone
-        if wanted and room and extras <= set(batch.extras) and not _too_old(state, batch, request.accept):
+        if wanted and room and extras <= set(batch.extras) and not _too_old(state, batch, request.accept, now):
             taken.append(batch)
             missing = [g for gap in missing for g in coverage.gaps(gap, [batch.days])]
     return missing, taken
 
 
-def _too_old(state: State, batch: Batch, accept: Accept) -> bool:
+def _too_old(state: State, batch: Batch, accept: Accept, now: int) -> bool:
     """The running fetch has read its figures already, longer ago than the command allows."""
     if accept.max_age_s is None or batch.read_at is None:
         return False
-    return state.now - batch.read_at > max(accept.max_age_s * 1000, state.rules.freshness.floor_ms)
+    return now - batch.read_at > max(accept.max_age_s * 1000, state.rules.freshness.floor_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,13 @@ class Preview:
     days: int
 
 
-def preview(state: State, request: Request) -> Preview:
-    """``plan`` without doing it. ``days``: how many are left to fetch. Changes nothing."""
-    missing = coverage.gaps(request.days, held(state, request, now=state.now))
+def preview(state: State, request: Request, now: int) -> Preview:
+    """``plan`` at ``now`` without doing it. ``days``: how many are left to fetch. Changes nothing."""
+    missing = coverage.gaps(request.days, held(state, request, now=now))
     kept = len(request.days) - sum(map(len, missing))
     taken: list[Batch] = []
     if not request.accept.force:
-        missing, taken = _taken(state, request, missing)
+        missing, taken = _taken(state, request, missing, now)
     queued: dict[str, Batch] = {}
     for gap in missing:
         whole, _ = _merged(state, _new_batch(state, request, gap))

@@ -96,17 +96,19 @@ def window(state: State, connector: ConnectorFacts, now: int) -> Window | None:
     return closing.least_window(state, connector, now)
 
 
-def plan(state: State, accept: Accept) -> Plan:
-    """The plan for a command that passed validation, as if it came with the newest inbox record."""
-    request = Request(replace(accept, accepted_at=state.now))
-    found = batching.preview(state, request)
+def plan(state: State, accept: Accept, now: int) -> Plan:
+    """The plan for a command that passed validation, as if it came at ``now``."""
+    request = Request(replace(accept, accepted_at=now))
+    found = batching.preview(state, request, now)
     first = min(found.queued.values(), key=lambda b: _rank(state, b), default=None)
     calls = _calls(state, accept.connector, len(found.new))
-    full = None if first is None else dispatch.room(state, first)
+    full = None if first is None else dispatch.room(state, first, now)
     waiting = None if full is None else dispatch.quota_reason(full)
+    if first is not None and waiting is None:
+        waiting = dispatch.slot_reason(state)
     position = None if first is None else _rank(state, first)
     return Plan(
-        outcome=_outcome(found),
+        outcome="queue_full" if len(state.requests) >= state.rules.max_live else _outcome(found),
         asked=len(request.days),
         held=found.held,
         running=len(request.days) - found.held - found.days,
@@ -114,9 +116,9 @@ def plan(state: State, accept: Accept) -> Plan:
         batches=(*found.running, *found.queued.values()),
         new=found.new,
         calls=calls,
-        windows=_windows(state, accept.connector, calls),
+        windows=_windows(state, accept.connector, calls, now),
         position=position,
-        wait_s=_plan_wait_s(state, found, position, 0 if full is None else full.until),
+        wait_s=_plan_wait_s(state, found, position, 0 if full is None else full.until, now),
         waiting=waiting,
     )
 
@@ -160,17 +162,19 @@ def _calls(state: State, connector: ConnectorFacts, fetches: int) -> dict[str, i
     return {charge: calls * fetches for charge, calls in minimum.items()}
 
 
-def _windows(state: State, connector: ConnectorFacts, calls: Mapping[str, int]) -> tuple[tuple[Window, int], ...]:
+def _windows(
+    state: State, connector: ConnectorFacts, calls: Mapping[str, int], now: int
+) -> tuple[tuple[Window, int], ...]:
     limits = state.limits_of(connector)
     spent: Counter[str] = Counter()
     for charge, count in calls.items():
         for bucket in limits.of(charge, connector):
             spent[bucket.key] += count
-    return tuple((limits.buckets[key].window(state.now), count) for key, count in spent.items())
+    return tuple((limits.buckets[key].window(now), count) for key, count in spent.items())
 
 
-def _plan_wait_s(state: State, found: batching.Preview, position: int | None, until: int) -> float:
-    waits = [closing.estimate_s(state, batch) for batch in found.running]
+def _plan_wait_s(state: State, found: batching.Preview, position: int | None, until: int, now: int) -> float:
+    waits = [closing.estimate_s(state, batch, now) for batch in found.running]
     if position is not None:
-        waits.append(closing.expected_s(state, position, until))
+        waits.append(closing.expected_s(state, position, until, now))
     return max(waits, default=0.0)

@@ -26,7 +26,7 @@ def dispatch(state: State) -> None:
     busy, most = _slots_by_account(state), _most_slots(state)
     for batch_id in state.queue:
         if free <= 0:
-            state.others_wait = _reason("concurrency", None)
+            state.others_wait, state.others_from = _reason("concurrency", None), batch_id
             return
         batch = state.batches[batch_id]
         if batch.data_set in state.moved:
@@ -42,7 +42,7 @@ def dispatch(state: State) -> None:
             full[scope] = found
             blocked(state, batch, found)
             if _shuts_all(state, batch, found):
-                state.others_wait = quota_reason(found)
+                state.others_wait, state.others_from = quota_reason(found), batch_id
                 return
         else:
             lease(state, batch)
@@ -103,15 +103,18 @@ def _in_flight(state: State, batch: Batch) -> bool:
     return any(b.batch_id != batch.batch_id and b.days.overlaps(batch.days) for b in state.running(batch.data_set))
 
 
-def room(state: State, batch: Batch) -> Full | None:
-    """None if the fetch's declared minimum of calls fits into every bucket now; a short bucket needs room for one."""
+def room(state: State, batch: Batch, look_at: int | None = None) -> Full | None:
+    """None if the fetch's declared minimum of calls fits into every bucket now; a short bucket needs room for one.
+    ``look_at``: an estimated now, at which is only looked."""
+    test = rate_limit.test if look_at is None else rate_limit.look
+    now = state.now if look_at is None else look_at
     limits = state.limits_of(batch.connector)
     worst: Full | None = None
     for charge, calls in state.rules_of(batch.connector).minimum_calls.items():
         for bucket in limits.of(charge, batch.connector):
             long = bucket.calendar or bucket.quota.period_ms >= rate_limit.LONG_PERIOD_MS
             need = max(1, calls - batch.calls) if long else 1
-            full = rate_limit.test([bucket], state.now, batch.batch_id, need)
+            full = test([bucket], now, batch.batch_id, need)
             if full is not None and (worst is None or full.until > worst.until):
                 worst = full
     return worst
@@ -128,6 +131,11 @@ def wait(state: State, batch: Batch, reason: str, until: int | None, bucket: str
 
 def _reason(reason: str, until: int | None, bucket: str | None = None) -> dict[str, Any]:
     return {"reason": reason, "until": until} | ({"bucket": bucket} if bucket else {})
+
+
+def slot_reason(state: State) -> dict[str, Any] | None:
+    """Why a fetch that could start waits all the same: every slot is taken."""
+    return _reason("concurrency", None) if len(state.leases) >= state.rules.max_concurrent else None
 
 
 def quota_reason(full: Full) -> dict[str, Any]:
@@ -297,9 +305,9 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     row = PermitRow(message.ask_id, batch.batch_id, message.charge, keys, state.now, connector_id=connector_id)
     for key, counts in rate_limit.hit(buckets, row).items():
         state.put(f"d/{key}", counts)
-    if buckets:
-        state.put(f"p/{row.ask_id}", row)
-        state.remind(state.now + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", row.ask_id)
+    # Also of a call that no quota counts: how it ends is its connector's health.
+    state.put(f"p/{row.ask_id}", row)
+    state.remind(state.now + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", row.ask_id)
     batch = replace(batch, calls=batch.calls + 1, worker=message.worker)
     if message.data:
         data: DataSet = state.data_set(batch.data_set)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -240,6 +240,12 @@ def test(buckets: Sequence[Bucket], now: int, batch_id: str, need: int) -> Full 
         if b.closed_until > now or (b.quota.enforced and b.room(now, batch_id) < min(need, b.quota.limit))
     ]
     return max(full, key=lambda f: f.until, default=None)
+
+
+def look(buckets: Sequence[Bucket], now: int, batch_id: str, need: int) -> Full | None:
+    """``test`` at an estimated ``now``, over copies: looking must set no permit free."""
+    copies = [replace(b, taken=dict(b.taken), order=list(b.order)) for b in buckets]
+    return test(copies, now, batch_id, need)
 
 
 def hit(buckets: Sequence[Bucket], row: PermitRow) -> dict[str, dict[int, int]]:

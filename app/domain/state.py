@@ -215,6 +215,8 @@ class State:
     """Batch id -> why it waits (memory only)."""
     others_wait: dict[str, Any] | None = None
     """Why all those wait that the last look at the queue did not come to."""
+    others_from: str = ""
+    """The batch at which it stopped."""
     touched: dict[str, None] = field(default_factory=dict)
     moved: dict[str, None] = field(default_factory=dict)
     """Data sets with a new version since their waiting batches were last looked at."""

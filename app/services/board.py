@@ -31,7 +31,7 @@ class Recent:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._kept: dict[tuple[int, int], tuple[float, str, dict[str, Any]]] = {}
+        self._kept: dict[tuple[int, int], tuple[State, float, str, dict[str, Any]]] = {}
 
     def queue(
         self, state: State, org_id: int, as_of: str, walk: Callable[[], dict[str, Any]]
@@ -39,13 +39,13 @@ class Recent:
         """The queue, and the instant it is of."""
         began, name = self._monotonic(), (id(state), org_id)
         kept = self._kept.get(name)
-        if kept is not None and began < kept[0]:
-            return kept[1], kept[2]
+        if kept is not None and kept[0] is state and began < kept[1]:
+            return kept[2], kept[3]
         found = walk()
         took = self._monotonic() - began
-        self._kept = {k: v for k, v in self._kept.items() if began < v[0]}
+        self._kept = {k: v for k, v in self._kept.items() if began < v[1]}
         if took > _LONG_S:
-            self._kept[name] = (began + 11 * took, as_of, found)
+            self._kept[name] = (state, began + 11 * took, as_of, found)
         return as_of, found
 
 
@@ -84,7 +84,7 @@ class OwnedBoard:
 
     def dry_run(self, accept: Accept) -> dict[str, Any]:
         """The plan of a command that passed validation."""
-        return {"dry_run": True, **_plan(board.plan(self._state, accept), self._now)}
+        return {"dry_run": True, **_plan(board.plan(self._state, accept, self._now), self._now)}
 
     def _queue(self, org_id: int) -> dict[str, Any]:
         mine = board.queue(self._state, org_id, self._now, NAMED)

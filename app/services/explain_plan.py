@@ -14,6 +14,10 @@ Body = Mapping[str, Any]
 
 def planned(body: Body, now_ms: int) -> list[str]:
     """The plan, in the order in which a person asks. ``now_ms``: the reader's now."""
+    if body["outcome"] == "queue_full":
+        return [
+            "It would be refused: the queue of this connector type is full. Ask again when some requests have ended."
+        ]
     told = [*_days(body["days"]), *_batches(body), *_calls(body, now_ms), *_wait(body, now_ms)]
     return [*told, "Nothing was asked for and nothing was spent: this is a plan."]
 

@@ -85,13 +85,14 @@ class PlannerShell:
             messages = [(m, round(r.timestamp * 1000)) for r in fresh if (m := self._load(r)) is not None]
             begun = self._metrics.begin(owner.state, messages)
             changes = planner.step(owner.state, messages)
+            owner.stepped_at = time.monotonic()  # before the commit: whoever asks meanwhile adds what has passed since
             if any(isinstance(m, Accept) for m, _ in messages):
                 self._crash("merged")
             last = int(fresh[-1].offset)
             if changes or last - owner.written >= REMEMBER_EVERY:
                 await self._commit(owner, changes, last)
                 owner.written = last
-            owner.position, owner.tick_sent, owner.stepped_at = last, False, time.monotonic()
+            owner.position, owner.tick_sent = last, False
             self._metrics.stepped(p, owner.state, begun, len(fresh), changes)
 
     def _refuse_gap(self, owner: Owner, records: Sequence[Any]) -> None:

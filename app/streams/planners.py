@@ -24,6 +24,8 @@ class Planners:
         owner = self._ownership.owners.get(INBOX_PARTITION.get(connector_type, -1))
         if owner is None or not owner.ready or owner.generation != faust_touches.generation(self._app):
             return None
+        if owner.state.restored:
+            return None  # before its first step an heir knows neither the time nor why anybody waits
         return owner.state, owner.state.now + round((self._clock.monotonic() - owner.stepped_at) * 1000)
 
     def owner(self, connector_type: str) -> str | None:

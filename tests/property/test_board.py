@@ -53,7 +53,7 @@ def test_a_plan_is_what_then_happens(
     take(state, Tick(), at=NOW + 1)
     before = {name: copy.deepcopy(getattr(state, name)) for name in ("batches", "requests", "data_sets", "queue")}
     there = set(state.batches)
-    plan = board.plan(state, made[-1])
+    plan = board.plan(state, made[-1], state.now)
     assert {name: getattr(state, name) for name in before} == before
 
     take(state, made[-1])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from app.domain import board
 from app.domain.health import Health
-from app.domain.messages import Ask, Offer, Returned, StepOutcome
+from app.domain.messages import Ask, Offer, Returned, StepOutcome, Tick
 from app.domain.state import State, restore
 from app.services.board import Boards, OwnedBoard, Recent
 from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, request_id, result_of, rules, take
@@ -121,7 +121,7 @@ def test_a_plan_counts_what_is_held_what_runs_and_what_is_left() -> None:
     offer = take(state, accept(1, TODAY - 9, TODAY - 8), at=NOW).offers[0]
     take(state, done(offer))
     take(state, accept(2, TODAY - 7, TODAY - 6), at=NOW + 1)
-    plan = board.plan(state, accept(3, TODAY - 9, TODAY - 4))
+    plan = board.plan(state, accept(3, TODAY - 9, TODAY - 4), state.now)
     assert (plan.outcome, plan.asked, plan.held, plan.running, plan.to_fetch) == ("queue", 6, 2, 2, 2)
     assert plan.calls == {"reports": 3}
     assert [(w.quota.name, calls) for w, calls in plan.windows] == [("per_second", 3)]
@@ -131,9 +131,9 @@ def test_a_plan_counts_what_is_held_what_runs_and_what_is_left() -> None:
 def test_a_plan_that_needs_nothing_costs_nothing() -> None:
     state = State(rules([quota(limit=10)]), now=NOW)
     offer = take(state, accept(1, TODAY - 9, TODAY - 8), at=NOW).offers[0]
-    assert board.plan(state, accept(2, TODAY - 9, TODAY - 9)).outcome == "attach"
+    assert board.plan(state, accept(2, TODAY - 9, TODAY - 9), state.now).outcome == "attach"
     take(state, done(offer))
-    plan = board.plan(state, accept(2, TODAY - 9, TODAY - 9))
+    plan = board.plan(state, accept(2, TODAY - 9, TODAY - 9), state.now)
     assert (plan.outcome, plan.calls, plan.position, plan.wait_s) == ("reuse", {"reports": 0}, None, 0.0)
 
 
@@ -141,8 +141,8 @@ def test_a_plan_joins_what_waits_and_may_bring_it_forward() -> None:
     state = waiting(
         accept(1, TODAY - 20, TODAY - 19, priority_class=2), accept(2, TODAY - 9, TODAY - 5, priority_class=5)
     )
-    same = board.plan(state, accept(3, TODAY - 6, TODAY - 2, priority_class=5))
-    better = board.plan(state, accept(3, TODAY - 6, TODAY - 2, priority_class=1))
+    same = board.plan(state, accept(3, TODAY - 6, TODAY - 2, priority_class=5), state.now)
+    better = board.plan(state, accept(3, TODAY - 6, TODAY - 2, priority_class=1), state.now)
     assert (same.outcome, same.position, better.outcome, better.position) == ("merge", 2, "merge", 1)
     assert (same.calls, same.waiting) == (
         {"reports": 0}, {"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"},
@@ -165,6 +165,52 @@ def test_a_queue_that_takes_long_to_walk_is_not_walked_for_every_caller() -> Non
     assert recent.queue(state, 2, "again", lambda: walk(0.001)) == ("again", {"walk": 3})
     clock[0] = 4.5
     assert recent.queue(state, 1, "new", lambda: walk(0.4)) == ("new", {"walk": 4})
+
+
+def test_a_plan_after_an_idle_hour_is_of_now_and_spends_nothing() -> None:
+    """Without requests the planner is not woken: its own time is that of its last step."""
+    state = State(rules([quota(limit=1)]), now=NOW)
+    offer = take(state, accept(1, TODAY, TODAY), at=NOW).offers[0]
+    take(state, Ask("a", "w", offer.batch_id, offer.epoch, offer.step_no, "reports", data=True))
+    take(state, done(offer), Returned(("a",)))
+    later = NOW + 3_600_000
+    assert board.plan(state, accept(2, TODAY, TODAY), NOW).outcome == "reuse"
+    before = copy.deepcopy(state.limits_of_type("DV360").buckets)
+    plan = board.plan(state, accept(2, TODAY, TODAY), later)
+    assert (plan.outcome, plan.waiting) == ("queue", None)
+    assert [w.remaining for w, _ in plan.windows] == [1]
+    assert state.limits_of_type("DV360").buckets == before
+    assert take(state, accept(2, TODAY, TODAY, accepted_at=later), at=later).offers
+
+
+def test_a_plan_says_that_the_queue_is_full_or_every_slot_taken() -> None:
+    full = State(rules([quota(limit=50)], max_live=1), now=NOW)
+    take(full, accept(1, TODAY - 9, TODAY - 8), at=NOW)
+    assert board.plan(full, accept(2, TODAY - 3, TODAY - 3), NOW).outcome == "queue_full"
+    busy = State(rules([quota(limit=50)], max_concurrent=1), now=NOW)
+    take(busy, accept(1, TODAY - 9, TODAY - 8), at=NOW)
+    assert board.plan(busy, accept(2, TODAY - 3, TODAY - 3), NOW).waiting == {"reason": "concurrency", "until": None}
+
+
+def test_a_reason_of_its_own_is_not_that_of_the_others() -> None:
+    state = State(rules([quota(limit=50)], max_concurrent=2), now=NOW)
+    first = accept(1, TODAY - 9, TODAY - 5, priority_class=1)
+    again = accept(2, TODAY - 6, TODAY - 2, priority_class=1, force=True)
+    others = [accept(n, TODAY - n, TODAY - n, connector=facts(n), priority_class=5) for n in (3, 4)]
+    take(state, first, at=NOW)
+    take(state, again, *others, at=NOW)
+    reasons = {p.accept.request_id: (p.waiting or {}).get("reason") for p in board.queue(state, 1, NOW, 9).first}
+    assert reasons == {request_id(2): "overlapping_fetch", request_id(4): "concurrency"}
+
+
+def test_a_download_that_breaks_is_health_too() -> None:
+    state = State(rules([quota()]), now=NOW)
+    offer = take(state, accept(1, TODAY - 9, TODAY - 8), at=NOW).offers[0]
+    take(state, Ask("a", "w", offer.batch_id, offer.epoch, offer.step_no, "downloads"))
+    take(state, Returned(("a",), (("a", 900, 0),)), at=NOW + 1)
+    assert board.health(state, facts().connector_id, NOW + 1).status == "unhealthy"
+    take(state, Tick(), at=NOW + 10)
+    assert state.permits == {}, "nobody counts it, so nothing is kept of it"
 
 
 def test_plain_values_for_rest() -> None:

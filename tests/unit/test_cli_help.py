@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import subprocess
@@ -137,3 +138,32 @@ def test_options_name_their_variables(run: Run, name: str) -> None:
 def test_the_page_is_what_the_commands_say() -> None:
     """``.venv/bin/python -c 'from app.cli.reference import markdown; print(markdown(), end="")'`` writes it."""
     assert PAGE.read_text(encoding="utf-8") == markdown()
+
+
+def _ended(argv: list[str]) -> tuple[int, str]:
+    """How a command ends whose reader goes away at once: exit code, standard error."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "app", *argv],
+            stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["fetch", "--help"], ["config", "show"]])
+def test_a_reader_that_has_had_enough_is_no_server_that_is_away(argv: list[str]) -> None:
+    assert _ended(argv) == (1, "")
+
+
+def test_a_full_disk_is_named() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "app", "fetch", "--help"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "cannot be written (No space left on device)" in done.stderr
