@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 from prometheus_client import Counter, Histogram
 
 from api.rest import cancel, connectors, fetch, health, planner, queue, request_list, requests, schemas
@@ -55,9 +56,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 def build_app(services: RestServices) -> web.Application:
     """The aiohttp application over these services; it opens nothing by itself."""
-    app = web.Application(middlewares=[_answer_every_error], client_max_size=LIMIT_BYTES)
+    app = web.Application(middlewares=[_answering(_Meters(services.metrics))], client_max_size=LIMIT_BYTES)
     app[SERVICES] = services
-    app[METERS] = _Meters(services.metrics)
     for method, path, handler in ROUTES:
         app.router.add_route(method, path, handler)
     app.on_response_prepare.append(_dress)
@@ -69,15 +69,18 @@ async def _part_with_peers(app: web.Application) -> None:
     await app[SERVICES].peers.close()
 
 
-@web.middleware
-async def _answer_every_error(request: web.Request, handler: Handler) -> web.StreamResponse:
-    began = perf_counter()
-    try:
-        response = await handler(request)
-    except Exception as error:  # noqa: BLE001 - every error becomes an answer
-        response = _told(request, error).response()
-    request.app[METERS].count(request.match_info.route.resource, response.status, perf_counter() - began)
-    return response
+def _answering(meters: _Meters) -> Middleware:
+    @web.middleware
+    async def answer_every_error(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = perf_counter()
+        try:
+            response = await handler(request)
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer
+            response = _told(request, error).response()
+        meters.count(request.match_info.route.resource, response.status, perf_counter() - began)
+        return response
+
+    return answer_every_error
 
 
 def _told(request: web.Request, error: Exception) -> Problem:
@@ -128,9 +131,6 @@ class _Meters:
     def _tell_all(self) -> None:
         for key in self._gathered:
             self._tell(key)
-
-
-METERS = web.AppKey("meters", _Meters)
 
 
 async def _dress(_request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -74,6 +74,11 @@ class StatusBodies:
             self._written.popitem(last=False)
         return body
 
+    def written(self, view: RequestView, now: float) -> bytes | None:
+        """The JSON body that was written for this very view, if it is still true. ``now`` as for ``fresh``."""
+        found = self._written.get(view.request_id)
+        return found[1] if found is not None and found[0] is view else self.fresh(view, now)
+
     def fresh(self, view: RequestView, now: float) -> bytes | None:
         """The JSON body of a live request, if it was written a moment ago. ``now``: seconds of the monotonic clock."""
         found = self._living.get(view.request_id)

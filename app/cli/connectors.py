@@ -40,6 +40,8 @@ def add(
 ) -> None:
     """Connect an account with a credential brought from elsewhere; again for the same account replaces it.
 
+    The credential is stored, not tried: the first fetch shows whether the provider takes it.
+
     Example: connector connectors add --org 1 --type DV360 --account 1001 --credentials grant.json
     """
     given = _read(credentials)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.request import urlopen
 
 from api.rest.auth import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER
 from app.cli.environment import ENV_FILE, write_env
@@ -25,6 +26,7 @@ from deploy.local import Stack
 from deploy.local.processes import Processes, Program, tail
 
 READY_S = 20.0
+WORKER_READY_S = 30.0
 STOP_S = 30.0
 _POLL_S = 0.1
 
@@ -101,6 +103,19 @@ class LocalRun:
         log.unlink(missing_ok=True)
         self._spawn("worker", "app", "worker")
         return log
+
+    def await_worker(self) -> None:
+        """Until the worker can serve. Raises ``CommandFailed`` when it ends, or takes longer than half a minute."""
+        url = f"http://127.0.0.1:{self.env['CONNECTOR__HTTP__PORT']}/readyz"
+        deadline = time.monotonic() + WORKER_READY_S
+        while time.monotonic() < deadline and self.worker_code() is None:
+            self.checkpoint()
+            try:
+                with urlopen(url, timeout=2):
+                    return
+            except OSError:
+                time.sleep(_POLL_S)
+        raise CommandFailed(f"the worker did not start; {tail(self.folder / 'logs' / 'worker.log')}", code=NOT_READY)
 
     def worker_code(self) -> int | None:
         """The worker's exit code, None while it runs."""

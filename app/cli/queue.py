@@ -17,7 +17,7 @@ from app.cli.waiting import wait
 if TYPE_CHECKING:
     from app.cli.service import Service
 
-COLUMNS = ("request", "place", "type", "report", "priority", "data in about", "waits for")
+COLUMNS = ("request", "place", "type", "report", "priority", "data in about", "why")
 _EVERY_S = 1.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -92,7 +93,10 @@ def up(
     from app.cli.local import LocalRun, StackStopped
 
     try:
-        with _interruptible() as checkpoint, LocalRun(stack_folder(), _say, port, checkpoint=checkpoint) as local:
+        # What goes well is in the log; on the terminal it would push the addresses away.
+        level = {"CONNECTOR__LOG__LEVEL": os.environ.get("CONNECTOR__LOG__LEVEL", "WARNING")}
+        run = LocalRun(stack_folder(), _say, port, level)
+        with _interruptible() as run.checkpoint, run as local:
             code = _up(local, with_sandbox=with_sandbox)
     except KeyboardInterrupt:
         _say("stopped; the data stays in " + str(stack_folder()))
@@ -133,6 +137,7 @@ def _up(local: LocalRun, *, with_sandbox: bool) -> int:
     _step("topics", lambda: wait(topics.apply(settings)))
     local.publish_env()
     log = local.start_worker()
+    _step("worker", local.await_worker)
     _say(f"broker: {local.stack.broker_name}")
     _say(f"Kafka:  {settings.kafka.bootstrap_servers}   (connector.commands in, connector.events out)")
     _say(f"files:  {local.folder / 'results'}")

@@ -74,14 +74,14 @@ def _table(found: Mapping[str, Any]) -> list[str]:
     share = round(100 * found["calls_saved"] / max(1, found["provider_calls_if_each_were_fetched_alone"]))
     first, refused = found["naive_first_429_at_call"], found["naive_calls_refused"]
     naive = f"first 429 at its call {first}; {refused} of its {found['naive_calls']} calls refused"
-    premium = f"{found['premium_overtook']} waiting ones, data after {found['premium_data_s']} s"
+    premium = f"{found['premium_overtook']} waiting ones; data {found['premium_data_s']} s after it was asked"
     uncalled = found["answered_without_a_call"]
     rows = [
         ("commands", f"{found['commands']} of {found['organisations']} organisations"),
         ("answered with data", f"{found['answered_with_data']}, {uncalled} of them without any call"),
-        ("merged into fetches", found["fetches"]),
+        ("merged into", f"{found['fetches']} fetches"),
         ("provider calls made", found["provider_calls"]),
-        ("fetched one by one it were", f"{found['provider_calls_if_each_were_fetched_alone']} at least"),
+        ("calls if each were fetched alone", f"{found['provider_calls_if_each_were_fetched_alone']} at least"),
         ("calls saved", f"{found['calls_saved']} ({share} %)"),
         ("calls over a quota", found["calls_over_quota"]),
         ("a client that neither merges nor waits", naive),

@@ -143,7 +143,9 @@ class Bucket:
         used = self.used(now) if self.calendar else sum(free > now for free in self.taken.values())
         closed = self.closed_until > now
         remaining = 0 if closed else max(0, self.quota.limit - used)
-        reset = self.next_day(now) if self.calendar else max(self.taken.values(), default=now)
+        # As in ``free_at``: a permit that is still out counts to its latest end, yet will be back within moments.
+        latest = min(max(self.taken.values(), default=now), now + self.quota.period_ms + _MS_GUARD)
+        reset = self.next_day(now) if self.calendar else max(now, latest)
         return Window(self.key, self.quota, self.quota.limit - remaining, remaining, max(reset, self.closed_until))
 
     def spend(self, row: PermitRow) -> None:

@@ -156,7 +156,7 @@ def _circuit(_waiting: Body, end: int | None, now: int) -> str:
 
 
 def _concurrency(_waiting: Body, _end: int | None, _now: int) -> str:
-    return "the account has all the fetches under way that one account may have"
+    return "as many fetches as may be are under way, of this account or of all"
 
 
 def _share(_waiting: Body, end: int | None, now: int) -> str:

@@ -46,7 +46,7 @@ REASONS: list[tuple[dict[str, Any], str]] = [
         {"reason": "circuit_open", "until": UNTIL},
         "calls for this account are stopped after failures in a row until 00:00:46 (in 42 s)",
     ),
-    ({"reason": "concurrency", "until": None}, "the account has all the fetches under way that one account may have"),
+    ({"reason": "concurrency", "until": None}, "as many fetches as may be are under way, of this account or of all"),
     (
         {"reason": "organisation_share", "until": UNTIL},
         "the organisation has used its share, and others go first until 00:00:46 (in 42 s)",
