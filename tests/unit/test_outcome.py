@@ -151,6 +151,7 @@ def test_a_throttle_closes_its_bucket_for_everybody_until_the_providers_time_and
     assert [(e.type, e.data["until"], e.data["source"], e.data["spent_by_others"]) for e in told.events] == [
         ("rate_limit_hit", NOW + 7_000, "provider", True)
     ]
+    assert state.waiting[one.batch_id] == {"reason": "quota", "until": NOW + 7_000, "bucket": "per_minute"}
     more = take(state, ended(two, failure=throttled("per_minute", 6.0)), accept(3, TODAY, TODAY, connector=facts(3)))
     assert not more.events
     assert not more.offers
