@@ -104,6 +104,21 @@ class LocalRun:
         self._spawn("worker", "app", "worker")
         return log
 
+    def start_worker_on_a_free_port(self) -> None:
+        """Starts a worker and waits until it can serve; on another port when somebody took the first one meanwhile."""
+        for last in (False, False, True):
+            log = self.start_worker()
+            try:
+                self.await_worker()
+            except CommandFailed:
+                if last or "address already in use" not in tail(log).lower():
+                    raise
+            else:
+                return
+            port = _free_port()
+            own = {"CONNECTOR__HTTP__PORT": str(port), "CONNECTOR__HTTP__ADVERTISED_URL": f"http://127.0.0.1:{port}"}
+            self.env |= own
+
     def await_worker(self) -> None:
         """Until the worker can serve. Raises ``CommandFailed`` when it ends, or takes longer than half a minute."""
         url = f"http://127.0.0.1:{self.env['CONNECTOR__HTTP__PORT']}/readyz"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from app.cli.failures import NOT_READY, CommandFailed
 from app.cli.issuer import DevelopmentIssuer
 from app.cli.local import LocalRun
 from app.config import Settings
@@ -31,6 +32,7 @@ from app.storage.postgres.database import Database
 from app.storage.postgres.migrations import migrate
 from app.storage.postgres.organizations import put_organization
 from app.streams import topics
+from deploy.local.processes import tail
 
 OURS = "sandbox-client"
 SETTINGS: Mapping[str, str] = {
@@ -60,12 +62,16 @@ def run(*, as_json: bool = False, log: Path | None = None) -> int:
         with LocalRun(Path(folder), lambda line: screen.say(f"  {line}"), http_port=0, overrides=SETTINGS) as local:
             sandbox = local.start_sandbox("--report-seconds", "1")
             local.env |= SETTINGS
+            asyncio.run(_prepare(Settings.load({**os.environ, **local.env})))
+            local.start_worker_on_a_free_port()
             settings = Settings.load({**os.environ, **local.env})
-            asyncio.run(_prepare(settings))
-            local.start_worker()
             ready_s = time.monotonic() - began
             issuer = DevelopmentIssuer(local.folder / "auth")
-            played = asyncio.run(_play(settings, issuer, screen, str(sandbox["api_url"])))
+            try:
+                played = asyncio.run(_play(settings, issuer, screen, str(sandbox["api_url"])))
+            except TimeoutError as late:
+                # The folder goes with the demo; why the worker did nothing is in its log.
+                raise CommandFailed(f"{late}; {tail(local.folder / 'logs' / 'worker.log')}", code=NOT_READY) from None
             calls = _calls(str(sandbox["api_url"]))
             took_s = time.monotonic() - began
             found = report.figures(played.told, played.seen, calls, OURS, naive.CLIENT_ID, ready_s, took_s)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.cli import local
 from app.cli.failures import CommandFailed
 from app.cli.local import LocalRun, StackStopped
 from deploy.local import Stack
@@ -32,3 +33,26 @@ def test_it_ends_with_servers_that_were_stopped_from_elsewhere(tmp_path: Path) -
     log.touch()
     with pytest.raises(StackStopped):
         local.follow(log)
+
+
+def test_a_port_that_was_taken_meanwhile_is_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Between choosing a free port and listening on it another program may come first."""
+    run = LocalRun(tmp_path, lambda _line: None)
+    run.env["CONNECTOR__HTTP__PORT"] = "1"
+    log = tmp_path / "worker.log"
+    tried: list[str] = []
+
+    def start() -> Path:
+        tried.append(run.env["CONNECTOR__HTTP__PORT"])
+        log.write_text("OSError: [Errno 98] address already in use\n" if tried[-1] == "1" else "ready\n")
+        return log
+
+    def wait() -> None:
+        if tried[-1] == "1":
+            raise CommandFailed("the worker did not start")
+
+    monkeypatch.setattr(run, "start_worker", start)
+    monkeypatch.setattr(run, "await_worker", wait)
+    monkeypatch.setattr(local, "_free_port", lambda: 2)
+    run.start_worker_on_a_free_port()
+    assert (tried, run.env["CONNECTOR__HTTP__ADVERTISED_URL"]) == (["1", "2"], "http://127.0.0.1:2")
