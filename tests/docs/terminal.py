@@ -122,7 +122,8 @@ def _pump(stream: IO[str] | None, lines: Queue[str | None]) -> None:
 
 def environment(stack: Path) -> dict[str, str]:
     """What a reader's shell has, with the local stack in a folder of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CONNECTOR", "MAKE", "MFLAGS"))}
+    ours = ("CONNECTOR", "MAKE", "MFLAGS", "ARGS")  # also what make hands on of its own command line
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "CONNECTOR_STACK": str(stack), "PYTHON": sys.executable}
 
 
