@@ -202,6 +202,15 @@ PageKey = tuple[int, str]
 """(accepted_at in ms, request id): where a page of requests, newest first, begins or ends."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which requests: of an organisation, in one state, of one connector (None: any)."""
+
+    org_id: int
+    status: str | None = None
+    connector_id: str | None = None
+
+
 class RequestViews(Protocol):
     """The committed state of requests, as any worker can see it."""
 
@@ -217,27 +226,10 @@ class RequestViews(Protocol):
     def held(self, request_id: str) -> RequestView | None:
         """The view in this worker's memory."""
 
-    def newest(
-        self,
-        org_id: int,
-        *,
-        before: PageKey | None,
-        limit: int,
-        status: str | None = None,
-        connector_id: str | None = None,
-    ) -> Sequence[RequestView]:
-        """The organisation's newest requests in this worker's memory that come before ``before`` in order of
-        (accepted, id), of one state, of one connector."""
+    def newest(self, wanted: Wanted, before: PageKey | None, limit: int) -> Sequence[RequestView]:
+        """The newest of them in this worker's memory that come before ``before`` in order of (accepted, id)."""
 
-    async def page(
-        self,
-        org_id: int,
-        *,
-        before: PageKey | None,
-        limit: int,
-        status: str | None = None,
-        connector_id: str | None = None,
-    ) -> Sequence[RequestView]:
+    async def page(self, wanted: Wanted, before: PageKey | None, limit: int) -> Sequence[RequestView]:
         """The same of what is stored, which may be older than what is held. Raises ``ViewUnavailable``."""
 
 
@@ -288,16 +280,8 @@ class RequestHistory(Protocol):
 
     async def find(self, request_id: str) -> RequestView | None: ...
 
-    async def page(
-        self,
-        org_id: int,
-        *,
-        before: PageKey | None,
-        limit: int,
-        status: str | None = None,
-        connector_id: str | None = None,
-    ) -> Sequence[RequestView]:
-        """The organisation's requests, newest first by (accepted, id), from ``before`` on, that itself left out."""
+    async def page(self, wanted: Wanted, before: PageKey | None, limit: int) -> Sequence[RequestView]:
+        """Newest first by (accepted, id), from ``before`` on, that itself left out."""
 
 
 class EventSink(Protocol):

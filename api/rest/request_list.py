@@ -19,8 +19,8 @@ from app.domain.commands import nearest, shown
 from app.domain.errors import Fault
 from app.domain.identity import normalise
 from app.domain.model import RequestState
-from app.ports import PageKey
-from app.services.listing import Page, Wanted, page
+from app.ports import PageKey, Wanted
+from app.services.listing import Page, page
 from app.services.status import status_body
 
 PATH = REQUESTS

@@ -10,20 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.domain.messages import RequestView
-from app.ports import PageKey, RequestViews
+from app.ports import PageKey, RequestViews, Wanted
 
 ROUNDS = 5
 """How often a page is filled up when stored requests have moved on to a state that was not asked for. It may then be
 shorter than asked, and goes on where it ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which requests: of an organisation, in one state, of one connector (None: any)."""
-
-    org_id: int
-    status: str | None = None
-    connector_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +36,7 @@ async def page(views: RequestViews, wanted: Wanted, before: PageKey | None, limi
     # One more than asked: whether there is a next page.
     size, reached = limit + 1, before
     for _ in range(ROUNDS):
-        stored = await views.page(
-            wanted.org_id, before=reached, limit=size, status=wanted.status, connector_id=wanted.connector_id
-        )
-        held = views.newest(
-            wanted.org_id, before=reached, limit=size, status=wanted.status, connector_id=wanted.connector_id
-        )
+        stored, held = await views.page(wanted, reached, size), views.newest(wanted, reached, size)
         part, reached = merge(stored, held, views.held, wanted.status, size)
         found += part
         if len(found) > limit:

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 from app.domain.lifecycle import TERMINAL
 from app.domain.messages import Answer, Milestone, RequestView
 from app.domain.model import PARTITIONS, ConnectorFacts
-from app.ports import PageKey
+from app.ports import PageKey, Wanted
 from app.streams import internal, kafka
 from app.streams.kafka import Broker
 from app.streams.request_index import RequestIndex
@@ -79,11 +79,9 @@ class Follower:
         """Live requests known here."""
         return len(self._live)
 
-    def newest(
-        self, org_id: int, before: PageKey | None, limit: int, status: str | None, connector_id: str | None
-    ) -> list[RequestView]:
-        """The newest views of an organisation before a place in (accepted, id), of one state, of one connector."""
-        names = islice(self._index.newest(org_id, before, status, connector_id), limit)
+    def newest(self, wanted: Wanted, before: PageKey | None, limit: int) -> list[RequestView]:
+        """The newest such views before a place in (accepted, id)."""
+        names = islice(self._index.newest(wanted, before), limit)
         return [view for name in names if (view := self.view(name)) is not None]
 
     def connectors_of(self, org_id: int) -> Sequence[ConnectorFacts]:

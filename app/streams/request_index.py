@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from app.ports import PageKey
+from app.ports import PageKey, Wanted
 
 FEW = 64
 """So many new places are put in one by one; more are sorted in together."""
@@ -66,16 +66,14 @@ class RequestIndex:
             left = {place for place in (*organisation.places, *organisation.fresh) if place[1] in self._entries}
             organisation.places, organisation.fresh = sorted(left), []
 
-    def newest(
-        self, org_id: int, before: PageKey | None, status: str | None = None, connector_id: str | None = None
-    ) -> Iterator[str]:
-        """Ids of the organisation's requests before a place, newest first, of one state, of one connector. To be read
-        at once: not while records come in."""
-        organisation = self._organisations.get(org_id)
+    def newest(self, wanted: Wanted, before: PageKey | None) -> Iterator[str]:
+        """Ids of such requests before a place, newest first. To be read at once: not while records come in."""
+        organisation = self._organisations.get(wanted.org_id)
         if organisation is None:
             return
         organisation.settle()
         places, entries, last = organisation.places, self._entries, ""
+        status, connector_id = wanted.status, wanted.connector_id
         end = len(places) if before is None else bisect_left(places, before)
         for at in range(end - 1, -1, -1):
             name = places[at][1]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from app.deadline import within
 from app.domain.messages import RequestView
 from app.domain.model import ConnectorFacts
-from app.ports import ConnectorStore, PageKey, RequestHistory, ViewUnavailable
+from app.ports import ConnectorStore, PageKey, RequestHistory, ViewUnavailable, Wanted
 from app.streams.follower import Follower
 
 LOOK_UP_S = 1.5
@@ -47,29 +47,12 @@ class WorkerViews:
     def held(self, request_id: str) -> RequestView | None:
         return self._follower.view(request_id)
 
-    def newest(
-        self,
-        org_id: int,
-        *,
-        before: PageKey | None,
-        limit: int,
-        status: str | None = None,
-        connector_id: str | None = None,
-    ) -> Sequence[RequestView]:
-        return self._follower.newest(org_id, before, limit, status, connector_id)
+    def newest(self, wanted: Wanted, before: PageKey | None, limit: int) -> Sequence[RequestView]:
+        return self._follower.newest(wanted, before, limit)
 
-    async def page(
-        self,
-        org_id: int,
-        *,
-        before: PageKey | None,
-        limit: int,
-        status: str | None = None,
-        connector_id: str | None = None,
-    ) -> Sequence[RequestView]:
+    async def page(self, wanted: Wanted, before: PageKey | None, limit: int) -> Sequence[RequestView]:
         """From PostgreSQL."""
-        stored = self._history.page(org_id, before=before, limit=limit, status=status, connector_id=connector_id)
-        return await _soon(stored)
+        return await _soon(self._history.page(wanted, before, limit))
 
 
 class WorkerConnectors:

@@ -16,7 +16,7 @@ from app.domain.identity import body_hash
 from app.domain.lifecycle import TERMINAL
 from app.domain.messages import RequestView
 from app.domain.model import PRIORITY_CLASS, ConnectorFacts
-from app.ports import BrokerUnavailable, PageKey, ViewUnavailable
+from app.ports import BrokerUnavailable, PageKey, ViewUnavailable, Wanted
 from app.streams.wire import decode_command
 
 
@@ -57,29 +57,13 @@ class FakeRequestViews:
     def held(self, request_id: str) -> RequestView | None:
         return self.views.get(request_id)
 
-    def newest(
-        self,
-        org_id: int,
-        *,
-        before: PageKey | None,
-        limit: int,
-        status: str | None = None,
-        connector_id: str | None = None,
-    ) -> Sequence[RequestView]:
-        return newest_of(self.views, org_id, before, limit, status, connector_id)
+    def newest(self, wanted: Wanted, before: PageKey | None, limit: int) -> Sequence[RequestView]:
+        return newest_of(self.views, wanted, before, limit)
 
-    async def page(
-        self,
-        org_id: int,
-        *,
-        before: PageKey | None,
-        limit: int,
-        status: str | None = None,
-        connector_id: str | None = None,
-    ) -> Sequence[RequestView]:
+    async def page(self, wanted: Wanted, before: PageKey | None, limit: int) -> Sequence[RequestView]:
         if self.away:
             raise ViewUnavailable
-        return newest_of(self.stored, org_id, before, limit, status, connector_id)
+        return newest_of(self.stored, wanted, before, limit)
 
     async def put(self, view: RequestView) -> None:
         """The planner has committed this view."""
@@ -89,20 +73,15 @@ class FakeRequestViews:
 
 
 def newest_of(
-    views: Mapping[str, RequestView],
-    org_id: int,
-    before: PageKey | None,
-    limit: int,
-    status: str | None,
-    connector_id: str | None,
+    views: Mapping[str, RequestView], wanted: Wanted, before: PageKey | None, limit: int
 ) -> list[RequestView]:
     """The obvious page: looks at all of them."""
     fitting = [
         view
         for view in views.values()
-        if view.org_id == org_id
-        and status in (None, view.state)
-        and connector_id in (None, view.connector_id)
+        if view.org_id == wanted.org_id
+        and wanted.status in (None, view.state)
+        and wanted.connector_id in (None, view.connector_id)
         and (before is None or (view.accepted_at, view.request_id) < before)
     ]
     return sorted(fitting, key=lambda view: (view.accepted_at, view.request_id), reverse=True)[:limit]

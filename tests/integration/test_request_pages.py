@@ -10,7 +10,7 @@ import pytest
 
 from app.config import Settings
 from app.domain.messages import RequestView
-from app.ports import PageKey
+from app.ports import PageKey, Wanted
 from app.storage.postgres.database import Database
 from app.storage.postgres.queries import statements
 from app.storage.postgres.requests import PostgresRequestHistory
@@ -53,7 +53,7 @@ async def walked(history: PostgresRequestHistory, limit: int, **filters: Any) ->
     found: list[RequestView] = []
     before: PageKey | None = None
     while True:
-        page: Sequence[RequestView] = await history.page(7, before=before, limit=limit, **filters)
+        page: Sequence[RequestView] = await history.page(Wanted(7, **filters), before, limit)
         found += page
         if len(page) < limit:
             return found
@@ -72,10 +72,10 @@ async def test_pages_hold_every_request_once_and_newest_first(history: PostgresR
 async def test_a_page_begins_exactly_to_the_millisecond(history: PostgresRequestHistory) -> None:
     earlier, here, later = (view(number, accepted_at=AT + number) for number in (1, 2, 3))
     await history.project([earlier, here, later])
-    assert await history.page(7, before=key(here), limit=9) == [earlier]
-    assert await history.page(7, before=(here.accepted_at + 1, here.request_id), limit=9) == [here, earlier]
-    assert await history.page(7, before=(here.accepted_at, "req_" + "f" * 32), limit=9) == [here, earlier]
-    assert await history.page(7, before=(here.accepted_at, "req_" + "0" * 32), limit=9) == [earlier]
+    assert await history.page(Wanted(7), key(here), 9) == [earlier]
+    assert await history.page(Wanted(7), (here.accepted_at + 1, here.request_id), 9) == [here, earlier]
+    assert await history.page(Wanted(7), (here.accepted_at, "req_" + "f" * 32), 9) == [here, earlier]
+    assert await history.page(Wanted(7), (here.accepted_at, "req_" + "0" * 32), 9) == [earlier]
 
 
 async def test_filters_choose_alone_and_together(history: PostgresRequestHistory) -> None:

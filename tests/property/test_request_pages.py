@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.messages import RequestView
-from app.ports import PageKey
-from app.services.listing import ROUNDS, Wanted, key, page
+from app.ports import PageKey, Wanted
+from app.services.listing import ROUNDS, key, page
 from app.streams import request_index
 from app.streams.request_index import RequestIndex
 from app.testing.rest import FakeRequestViews, newest_of
@@ -60,7 +60,7 @@ def test_all_pages_together_are_what_the_model_lists(
         views.stored.update({one.request_id: one for one in older})
         views.views.update({one.request_id: one for one in newer})
         known.update({one.request_id: one for one in (*older, *newer)})
-    expected = newest_of(known, 1, None, 100, status, connector_id)
+    expected = newest_of(known, Wanted(1, status, connector_id), None, 100)
 
     async def walk() -> list[RequestView]:
         found: list[RequestView] = []
@@ -117,6 +117,7 @@ def test_the_index_is_what_a_sorted_list_would_be(
 ) -> None:
     index, model = RequestIndex(), dict[str, RequestView]()
     before = None if at is None else key(view(at))
+    wanted = Wanted(1, status, connector_id)
     # So few that every way of sorting in and of clearing up is taken.
     with patch.object(request_index, "FEW", 2):
         for number, what, state in steps:
@@ -128,5 +129,5 @@ def test_the_index_is_what_a_sorted_list_would_be(
                 index.drop(one.request_id)
                 model.pop(one.request_id, None)
             else:
-                found = newest_of(model, 1, before, 100, status, connector_id)
-                assert list(index.newest(1, before, status, connector_id)) == [one.request_id for one in found]
+                found = newest_of(model, wanted, before, 100)
+                assert list(index.newest(wanted, before)) == [one.request_id for one in found]

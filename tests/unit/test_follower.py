@@ -11,7 +11,7 @@ import pytest
 
 from app.domain.messages import RequestView
 from app.domain.model import ConnectorFacts
-from app.ports import PageKey, ViewUnavailable
+from app.ports import PageKey, ViewUnavailable, Wanted
 from app.streams import follower as module
 from app.streams import internal
 from app.streams.follower import Follower
@@ -44,7 +44,7 @@ def show(follower: Follower, *views: RequestView) -> None:
 
 def listed(follower: Follower, before: PageKey | None = None, limit: int = 9, **filters: str) -> list[int]:
     """Numbers of the organisation's requests."""
-    found = follower.newest(ORG, before, limit, filters.get("status"), filters.get("connector_id"))
+    found = follower.newest(Wanted(ORG, **filters), before, limit)
     return [int(one.request_id[4:], 16) for one in found]
 
 
@@ -54,7 +54,7 @@ def test_live_and_closed_requests_are_listed_together_and_newest_first(follower:
     assert listed(follower, limit=2) == [5, 3]
     assert listed(follower, (1_003, planning.request_id(5))) == [3, 2, 1]
     assert listed(follower, (1_003, planning.request_id(0))) == [2, 1]
-    assert follower.newest(99, None, 9, None, None) == []
+    assert follower.newest(Wanted(99), None, 9) == []
 
 
 def test_filters_follow_every_move(follower: Follower) -> None:
@@ -64,7 +64,7 @@ def test_filters_follow_every_move(follower: Follower) -> None:
     assert listed(follower, connector_id=CONNECTOR) == [1]
     show(follower, view(1, state="failed", revision=3))
     assert (listed(follower, status="running"), listed(follower, status="failed")) == ([], [1])
-    assert follower.newest(ORG, None, 1, "failed", None)[0].revision == 3
+    assert follower.newest(Wanted(ORG, "failed"), None, 1)[0].revision == 3
 
 
 def test_what_is_held_no_longer_is_not_listed(follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,18 +146,18 @@ async def test_before_the_replica_is_read_postgresql_says_it(follower: Follower)
 async def test_stored_pages_come_from_the_history_or_not_at_all(follower: Follower) -> None:
     asked: list[Any] = []
 
-    async def page(org_id: int, **given: Any) -> list[RequestView]:
-        asked.append((org_id, given))
+    async def page(*given: Any) -> list[RequestView]:
+        asked.append(given)
         if len(asked) > 1:
             raise ConnectionError
         return [view(1)]
 
     history: Any = SimpleNamespace(page=page)
     views = WorkerViews(follower, history)
-    given = {"before": (5, "req_"), "limit": 3, "status": "queued", "connector_id": CONNECTOR}
-    assert await views.page(ORG, **given) == [view(1)]  # type: ignore[arg-type]
-    assert asked == [(ORG, given)]
+    given = (Wanted(ORG, "queued", CONNECTOR), (5, "req_"), 3)
+    assert await views.page(*given) == [view(1)]
+    assert asked == [given]
     with pytest.raises(ViewUnavailable):
-        await views.page(ORG, before=None, limit=3)
+        await views.page(Wanted(ORG), None, 3)
     show(follower, view(2))
-    assert views.newest(ORG, before=None, limit=3) == [views.held(planning.request_id(2))]
+    assert views.newest(Wanted(ORG), None, 3) == [views.held(planning.request_id(2))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.domain.messages import RequestView
 from app.domain.model import SQL_PRIORITY, Days
-from app.ports import PageKey
+from app.ports import PageKey, Wanted
 from app.storage.postgres.database import Database, plain
 from app.storage.postgres.queries import statements
 from app.storage.postgres.rows import millis, moment, text_of, uuid_of, uuid_text
@@ -51,27 +51,19 @@ class PostgresRequestHistory:
         row = await self._database.run(lambda c: c.fetchrow(_SQL["find"], key))
         return None if row is None else _view(row)
 
-    async def page(
-        self,
-        org_id: int,
-        *,
-        before: PageKey | None,
-        limit: int,
-        status: str | None = None,
-        connector_id: str | None = None,
-    ) -> list[RequestView]:
-        """The organisation's requests, newest first by (accepted, id), from ``before`` on, that itself left out.
+    async def page(self, wanted: Wanted, before: PageKey | None, limit: int) -> list[RequestView]:
+        """Newest first by (accepted, id), from ``before`` on, that itself left out.
 
         Instants are stored to the millisecond they are given in, so that a page begins exactly where one ended.
         """
         accepted_at, request_id = before or _NEWEST
-        from_here = (str(org_id), moment(accepted_at), uuid_of("req", request_id), limit)
+        from_here = (str(wanted.org_id), moment(accepted_at), uuid_of("req", request_id), limit)
         # A statement for each filter: one for all could use one index only.
         filters: tuple[str | None, ...]
-        if connector_id is not None:
-            statement, filters = _SQL["page_of_connector"], (connector_id, status)
-        elif status is not None:
-            statement, filters = _SQL["page_of_status"], (status,)
+        if wanted.connector_id is not None:
+            statement, filters = _SQL["page_of_connector"], (wanted.connector_id, wanted.status)
+        elif wanted.status is not None:
+            statement, filters = _SQL["page_of_status"], (wanted.status,)
         else:
             statement, filters = _SQL["page"], ()
         rows = await self._database.run(lambda c: c.fetch(statement, *from_here, *filters))
