@@ -23,7 +23,7 @@ from app.connectors.session import provider_session
 from app.domain.coverage import Freshness
 from app.domain.messages import Offer, StepOutcome
 from app.domain.retry import RetryPolicy
-from app.domain.state import ConnectorRules, Rules
+from app.domain.rules import ConnectorRules, Rules
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault

@@ -14,7 +14,8 @@ from app.domain import coverage, identity
 from app.domain.coverage import Run
 from app.domain.messages import Accept
 from app.domain.model import ConnectorFacts, Days
-from app.domain.state import Batch, Request, State
+from app.domain.rows import Batch, Request
+from app.domain.state import State
 
 
 def extras_of(state: State, accept: Accept) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from app.domain.health import Condition, condition
 from app.domain.messages import Accept
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Window
-from app.domain.state import Batch, Request, State
+from app.domain.rows import Batch, Request
+from app.domain.state import State
 
 _MANY = 100
 

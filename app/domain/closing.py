@@ -12,7 +12,8 @@ from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Event, RequestView
 from app.domain.model import ConnectorFacts, RequestState
 from app.domain.rate_limit import Bucket, Window
-from app.domain.state import Batch, Mark, Request, State
+from app.domain.rows import Batch, Mark, Request
+from app.domain.state import State
 
 MAX_ROUNDS = 3
 """A request is planned again at most this often after its fetches ended without all that it asked for."""

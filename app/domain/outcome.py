@@ -10,7 +10,8 @@ from app.domain.errors import ErrorClass, Failure, Throttle
 from app.domain.messages import StepOutcome, StoredFile
 from app.domain.model import DayState, ReportType
 from app.domain.rate_limit import Bucket, day_of
-from app.domain.state import Batch, Closure, Request, State, members_of
+from app.domain.rows import Batch, Closure, Request
+from app.domain.state import State, members_of
 
 MAX_LOSSES = 5
 """A batch whose holder was lost this often is failed: it may be what kills them."""

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, closing, dispatch, lifecycle, outcome
+from app.domain import batching, closing, dispatch, leases, lifecycle, outcome, permits
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Ask, Cancel, Heartbeat, Members, Milestone, Refuse, Returned, StepOutcome, Tick
-from app.domain.state import Changes, Mark, Request, State
+from app.domain.rows import Mark, Request
+from app.domain.state import Changes, State
 
 IDLE_MS = 1_000
 """With live requests the planner wants to be woken at least this often: leases and waiting asks run on its clock."""
@@ -29,7 +30,7 @@ def step(state: State, messages: Sequence[tuple[Any, int]]) -> Changes:
     for message, at in messages:
         state.now = max(state.now, at)
         if state.restored:
-            dispatch.renew_all(state)
+            leases.renew_all(state)
         HANDLERS[type(message)](state, message)
     advance(state)
     _show(state)
@@ -40,10 +41,10 @@ def advance(state: State) -> None:
     """What time alone changes, then whose turn it is. Asks come first: while one waits its bucket is full, so that no
     new fetch begins that would only wait with it, and fetches of other quotas do."""
     _come_due(state)
-    dispatch.expire_leases(state)
+    leases.expire_leases(state)
     _give_up_on_killers(state)
     _poll_first(state)
-    dispatch.serve_asks(state)
+    permits.serve_asks(state)
     dispatch.dispatch(state)
 
 
@@ -156,7 +157,7 @@ def _batch_due(state: State, name: str) -> None:
         return
     full = dispatch.room(state, batch)
     if full is None:
-        dispatch.lease(state, batch)
+        leases.lease(state, batch)
         return
     state.put_batch(replace(batch, not_before=full.until))
     state.remind(full.until, "batch", name)
@@ -212,10 +213,10 @@ HANDLERS: dict[type, Callable[[State, Any], None]] = {
     Accept: accept,
     Refuse: refuse,
     Cancel: cancel,
-    Ask: dispatch.ask,
-    Returned: lambda state, m: dispatch.returned(state, m),
-    Heartbeat: lambda state, m: dispatch.hear(state, m.worker, m.held),
-    Members: lambda state, m: dispatch.members_changed(state, m.workers),
+    Ask: permits.ask,
+    Returned: lambda state, m: permits.returned(state, m),
+    Heartbeat: lambda state, m: leases.hear(state, m.worker, m.held),
+    Members: lambda state, m: leases.members_changed(state, m.workers),
     StepOutcome: outcome.apply,
     Tick: _tick,
     Milestone: lambda state, m: state.changes.milestones.append(m),
@@ -224,5 +225,5 @@ DUE: dict[str, Callable[[State, str], None]] = {
     "batch": _batch_due,
     "deadline": _deadline_due,
     "mark": _mark_due,
-    "permit": dispatch.forget_permit,
+    "permit": permits.forget_permit,
 }

@@ -12,136 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.domain.coverage import DataSet, Freshness
+from app.domain.coverage import DataSet
 from app.domain.health import Health
-from app.domain.messages import Accept, Answer, Ask, Event, Milestone, Offer, RequestView
-from app.domain.model import Catalogue, ConnectorFacts, Days, Quota
+from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView
+from app.domain.model import ConnectorFacts
 from app.domain.priority_queue import PriorityQueue
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
-from app.domain.retry import RetryPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectorRules:
-    """What the planner must know of one connector type; declared by its adapter, corrected by the settings."""
-
-    quotas: tuple[Quota, ...] = ()
-    steps: tuple[str, ...] = ("start",)
-    minimum_calls: Mapping[str, int] = field(default_factory=dict)
-    poll_schedule_s: tuple[float, ...] = (5.0,)
-    cost_per_call: str = "1"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Settings of the planner. Spans in ms."""
-
-    connectors: Mapping[str, ConnectorRules]
-    catalogue: Catalogue
-    window_ms: int = 300_000
-    max_members: int = 200
-    max_concurrent: int = 10
-    max_live: int = 100_000
-    freshness: Freshness = field(default_factory=Freshness)
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    permit_valid_ms: int = 10_000
-    call_timeout_ms: int = 120_000
-    lease_ms: int = 15_000
-    clock_guard_ms: int = 60_000
-    ask_hold_ms: int = 30_000
-    closed_mark_ms: int = 3_600_000
-    retention_ms: int = 90 * 86_400_000
-    cost_unit: str = "calls"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A live request. ``parts`` are the batches it still waits for; ``cost_micros`` its share of the calls so far;
-    ``rounds`` how often it was planned again because its fetches lacked something."""
-
-    accept: Accept
-    state: str = "queued"
-    revision: int = 0
-    parts: tuple[str, ...] = ()
-    batches: tuple[str, ...] = ()
-    batched_with: tuple[str, ...] = ()
-    attempts: int = 0
-    calls: int = 0
-    cost_micros: int = 0
-    started_at: int | None = None
-    execution_ms: int | None = None
-    rounds: int = 0
-
-    @property
-    def days(self) -> Days:
-        return Days(self.accept.start, self.accept.end)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Requests merged into one fetch.
-
-    ``state``: ``queued`` (waits for its turn), ``leased`` (a step is with a worker), ``remote`` (the provider works on
-    it). ``step_no`` counts steps that ended, so an outcome belongs to exactly one step; ``epoch`` counts leases, so
-    that a lost worker's asks are told apart. ``run`` counts provider runs: the result object is ``<batch>-<run>``.
-    """
-
-    batch_id: str
-    connector: ConnectorFacts
-    report_type: str
-    window: int
-    start: int
-    end: int
-    extras: tuple[str, ...]
-    priority_class: int
-    accepted_at: int
-    members: tuple[str, ...]
-    state: str = "queued"
-    alone: bool = False
-    epoch: int = 0
-    step_no: int = 0
-    step: int = 0
-    run: int = 1
-    polls: int = 0
-    remote: dict[str, str] | None = None
-    percent: int | None = None
-    attempts: int = 0
-    losses: int = 0
-    unheard: int = 0
-    """Leases that ran out before any worker was heard of."""
-    worker: str | None = None
-    """Who was first granted a permit for the step under way, so that an heir knows whose lease it is."""
-    not_before: int = 0
-    version: int | None = None
-    read_at: int | None = None
-    seen_results: int = 0
-    calls: int = 0
-    first_call_at: int | None = None
-    traceparent: str | None = None
-
-    @property
-    def days(self) -> Days:
-        return Days(self.start, self.end)
-
-    @property
-    def data_set(self) -> str:
-        return f"{self.connector.connector_id}|{self.report_type}"
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What is left of a closed request for an hour: enough to know a repeated command."""
-
-    closed_at: int
-    body_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Closure:
-    """A bucket that a provider's throttle closed; ``doublings`` for throttles that named no time."""
-
-    until: int
-    doublings: int = 0
+from app.domain.rows import Batch, Closure, Mark, Request
+from app.domain.rules import ConnectorRules, Rules
 
 
 @dataclass(slots=True)

@@ -11,7 +11,8 @@ from app.domain.health import Condition
 from app.domain.messages import Accept
 from app.domain.model import ConnectorFacts, Days
 from app.domain.rate_limit import Window
-from app.domain.state import Batch, State
+from app.domain.rows import Batch
+from app.domain.state import State
 from app.ports import PlannerBoard
 from app.services.status import PRIORITY_NAME, instant, shown
 

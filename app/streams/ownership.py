@@ -17,7 +17,8 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from app.domain.model import INBOX_PARTITION, UNTYPED_PARTITION
-from app.domain.state import Rules, State, restore
+from app.domain.rules import Rules
+from app.domain.state import State, restore
 from app.streams import internal, kafka
 from app.streams.kafka import Broker, Publisher, Record
 from app.streams.topics import Names

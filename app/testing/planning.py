@@ -14,7 +14,9 @@ from app.domain.coverage import DataSet
 from app.domain.messages import Accept, Offer, StoredFile
 from app.domain.model import Catalogue, ConnectorFacts, Field, Quota, ReportType
 from app.domain.planner import step
-from app.domain.state import Batch, Changes, ConnectorRules, Rules, State
+from app.domain.rows import Batch
+from app.domain.rules import ConnectorRules, Rules
+from app.domain.state import Changes, State
 from app.streams import internal
 
 TODAY = date(2026, 3, 10).toordinal()

@@ -19,7 +19,8 @@ from app.domain.coverage import DataSet
 from app.domain.errors import ErrorClass, Failure, Throttle
 from app.domain.messages import Accept, Answer, Ask, Event, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
 from app.domain.model import ConnectorFacts, Quota
-from app.domain.state import Changes, Rules, State, restore
+from app.domain.rules import Rules
+from app.domain.state import Changes, State, restore
 from app.testing.planning import NOW, Rows, by_day, result_of
 
 TERMINAL_EVENTS = {"data_fetched": "completed", "fetch_failed": "failed", "fetch_cancelled": "cancelled"}

@@ -10,7 +10,8 @@ from app.domain import planner
 from app.domain.messages import Accept, Cancel
 from app.domain.model import Quota
 from app.domain.retry import RetryPolicy
-from app.domain.state import Rules, State
+from app.domain.rules import Rules
+from app.domain.state import State
 from app.testing.planning import NOW, TODAY, Rows, accept, by_day, facts, quota, rules
 from app.testing.planning_world import Faults, PlannerWorld, commands, left_over, most_within
 

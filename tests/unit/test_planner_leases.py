@@ -10,7 +10,8 @@ import pytest
 from app.domain import planner
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Answer, Ask, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
-from app.domain.state import Changes, Rules, State, restore
+from app.domain.rules import Rules
+from app.domain.state import Changes, State, restore
 from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, result_of, rules, take
 
 BROKEN = Failure(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", "503", retryable=True)
