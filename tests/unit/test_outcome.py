@@ -99,6 +99,17 @@ def test_a_step_handed_back_is_no_attempt() -> None:
     assert ends(done)[request_id(1)]["attempts"] == 1
 
 
+def test_a_step_handed_back_for_a_full_bucket_says_which() -> None:
+    first, second = accept(1, TODAY, TODAY), accept(2, TODAY, TODAY, connector=facts(2))
+    state, changes = begun(first, second, quotas=(quota("per_minute", 2, 60_000),))
+    call(state, changes.offers[0], "ask1", "ask2")
+    take(state, ended(changes.offers[1], released=True, not_before_s=60.0))
+    (batch,) = (b for b in batches(state) if b.state == "queued")
+    reason = closing.waiting(state, batch)
+    assert reason is not None
+    assert (reason["reason"], reason["bucket"]) == ("quota", "per_minute")
+
+
 # a merged batch that is refused
 
 
