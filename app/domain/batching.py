@@ -190,6 +190,7 @@ def _merge(keep: Batch, merged: Iterable[Batch], days: Days) -> Batch:
         end=days.end,
         extras=tuple(sorted({e for b in rows for e in b.extras})),
         priority_class=min(b.priority_class for b in rows),
+        turn=min((b.turn for b in rows if b.turn is not None), default=None),
         accepted_at=min(b.accepted_at for b in rows),
         members=tuple(dict.fromkeys(m for b in [keep, *rows] for m in b.members)),
         not_before=_not_before(rows),

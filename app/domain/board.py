@@ -147,7 +147,7 @@ def _place(state: State, request: Request, now: int) -> Place:
 
 def _rank(state: State, batch: Batch) -> int:
     """Where a batch of a preview would stand. Joining only ever brings a batch forward, so none is ahead of itself."""
-    return state.queue.rank(batch.batch_id, batch.priority_class, batch.accepted_at)
+    return state.queue.rank(batch)
 
 
 def _outcome(found: batching.Preview) -> str:

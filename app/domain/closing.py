@@ -217,16 +217,8 @@ def waiting(state: State, batch: Batch | None) -> dict[str, Any] | None:
         return None
     if batch.state == "remote":
         return {"reason": "provider_running", "percent": batch.percent, "until": batch.not_before or None}
-    known = state.waiting.get(batch.batch_id)
-    if known is not None and (known["until"] or 0) > state.now:
-        return known
-    return state.others_wait if state.others_wait is not None and _behind(state, batch) else known
-
-
-def _behind(state: State, batch: Batch) -> bool:
-    """The last look at the queue did not come to this batch."""
-    stopped, mine = state.queue.position(state.others_from), state.queue.position(batch.batch_id)
-    return stopped is not None and mine is not None and mine >= stopped
+    known = state.queue.reason(batch.batch_id)
+    return state.others_wait if known is None else dict(known)
 
 
 def progress(state: State, batch: Batch | None) -> int:

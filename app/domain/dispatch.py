@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from app.domain import batching, closing, events, leases, rate_limit
+from app.domain.line import Topic
 from app.domain.messages import Event
 from app.domain.rate_limit import Bucket, Full
 from app.domain.rows import Batch
@@ -16,36 +17,77 @@ CLOSES_PER_STEP = 2_000
 
 
 def dispatch(state: State) -> None:
-    """Gives every free slot to the best batch that can start now. A blocked head blocks nobody whose quota has room."""
-    state.blocked_until = state.others_wait = None
-    _look_again(state)
+    """Gives every free slot to the batch whose turn it is. A blocked head blocks nobody whose quota has room."""
+    state.others_wait = None
+    state.blocked_until = state.now if _look_again(state) else None
+    line, busy, most = state.queue, _slots_by_account(state), _most_slots(state)
+    line.wake_due(state.now)
+    for account in line.parked("slots"):
+        if busy[account] < most:
+            line.wake(("slots", account))
     free = state.rules.max_concurrent - len(state.leases)
-    full: dict[tuple[str, str], Full] = {}
-    busy, most = _slots_by_account(state), _most_slots(state)
-    for batch_id in state.queue:
-        if free <= 0:
-            state.others_wait, state.others_from = _reason("concurrency", None), batch_id
-            return
+    floors = True
+    while free > 0:
+        due = line.neediest() if floors else None
+        batch_id = due or line.best()
+        if batch_id is None:
+            break
         batch = state.batches[batch_id]
-        if batch.data_set in state.moved:
-            continue  # not looked at again yet: it may need nothing
-        scope = (batch.connector.account_id, batch.connector.subject)
-        if batch.not_before > state.now:
-            wait(state, batch, "backing_off", batch.not_before)
-        elif busy[batch.connector.account_id] >= most:
-            wait(state, batch, "concurrency", None)
-        elif _in_flight(state, batch):
-            wait(state, batch, "overlapping_fetch", None)
-        elif (found := full.get(scope) or room(state, batch)) is not None:
-            full[scope] = found
-            blocked(state, batch, found)
-            if _shuts_all(state, batch, found):
-                state.others_wait, state.others_from = quota_reason(found), batch_id
-                return
-        else:
+        if _stopped(state, batch, busy[batch.connector.account_id] >= most):
+            continue
+        full = room(state, batch)
+        if full is None:
+            line.started(batch, floor=due is not None)
             leases.lease(state, batch)
             busy[batch.connector.account_id] += 1
             free -= 1
+        elif not _shuts_all(state, batch, full):
+            _park(state, batch, quota_reason(full), [("bucket", full.key)])
+            announce_full(state, batch, full)
+        elif due is not None:
+            floors = False  # what keeps this class out may let a better one in
+        else:
+            announce_full(state, batch, full)
+            _tell(state, batch, quota_reason(full))
+            state.others_wait = quota_reason(full)
+            state.blocked_until = min(full.until, state.blocked_until or full.until)
+            break
+    else:
+        state.others_wait = _reason("concurrency", None)
+    wakes = [at for at in (state.blocked_until, line.next_wake()) if at is not None]
+    state.blocked_until = min(wakes, default=None)
+
+
+def _stopped(state: State, batch: Batch, account_full: bool) -> bool:
+    """Whether something other than quota keeps the batch, or its whole lane, from starting."""
+    line = state.queue
+    if batch.data_set in state.moved or _in_flight(state, batch):
+        # Of a data set that has moved on it may need nothing, and will be looked at again.
+        reason = _reason("overlapping_fetch", None)
+        line.hold(batch.batch_id, reason, topic=("data", batch.data_set))
+    elif batch.not_before > state.now:
+        reason = _reason("backing_off", batch.not_before)
+        line.hold(batch.batch_id, reason)
+    elif account_full:
+        reason = _reason("concurrency", None)
+        line.park(batch.batch_id, reason, [("slots", batch.connector.account_id)])
+    else:
+        return False
+    _tell(state, batch, reason)
+    return True
+
+
+def _park(state: State, batch: Batch, reason: dict[str, Any], topics: list[Topic]) -> None:
+    state.queue.park(batch.batch_id, reason, topics)
+    _tell(state, batch, reason)
+
+
+def _tell(state: State, batch: Batch, reason: dict[str, Any]) -> None:
+    """The views of a batch's members follow when the kind of reason changes."""
+    old = state.told.get(batch.batch_id)
+    state.told[batch.batch_id] = reason["reason"]
+    if old is not None and old != reason["reason"]:
+        state.touched.update(dict.fromkeys(m for m in batch.members if m in state.requests))
 
 
 def full_of(state: State, batch: Batch) -> bool:
@@ -62,8 +104,9 @@ def _most_slots(state: State) -> int:
     return max(2, (state.rules.max_concurrent + 1) // 2)
 
 
-def _look_again(state: State) -> None:
-    """Waiting batches of a data set that has moved on may have nothing, or less, left to fetch."""
+def _look_again(state: State) -> bool:
+    """Waiting batches of a data set that has moved on may have nothing, or less, left to fetch. Whether some are left
+    for the next step."""
     budget = CLOSES_PER_STEP
     for data_set in list(state.moved):
         for batch_id in list(state.open_batches.get(data_set, {})):
@@ -73,10 +116,11 @@ def _look_again(state: State) -> None:
             if batch.seen_results == state.data_set(data_set).results:
                 continue
             if budget <= 0:
-                state.blocked_until = state.now
-                return
+                return True
             budget -= _shrink(state, batch)
         state.moved.pop(data_set, None)
+        state.queue.wake(("data", data_set))
+    return False
 
 
 def _shrink(state: State, batch: Batch) -> int:
@@ -118,15 +162,6 @@ def room(state: State, batch: Batch, look_at: int | None = None) -> Full | None:
     return worst
 
 
-def wait(state: State, batch: Batch, reason: str, until: int | None, bucket: str | None = None) -> None:
-    """Notes why a batch waits; its members' views follow when the kind of reason changes."""
-    new = _reason(reason, until, bucket)
-    old = state.waiting.get(batch.batch_id)
-    state.waiting[batch.batch_id] = new
-    if old is not None and old["reason"] != reason:
-        state.touched.update(dict.fromkeys(m for m in batch.members if m in state.requests))
-
-
 def _reason(reason: str, until: int | None, bucket: str | None = None) -> dict[str, Any]:
     return {"reason": reason, "until": until} | ({"bucket": bucket} if bucket else {})
 
@@ -141,18 +176,12 @@ def quota_reason(full: Full) -> dict[str, Any]:
     return _reason("quota", full.until, full.key.partition("|")[0])
 
 
-def blocked(state: State, batch: Batch, full: Full) -> None:
-    """A full or closed bucket keeps the batch; demand that first meets a full bucket is worth one event."""
-    wait(state, batch, "quota", full.until, full.key.partition("|")[0])
-    state.blocked_until = full.until if state.blocked_until is None else min(state.blocked_until, full.until)
-    announce_full(state, batch, full)
-
-
 def announce_full(state: State, batch: Batch, full: Full) -> None:
     """``rate_limit_hit`` when demand first waits on our own full count; again only after one period not full."""
     bucket = state.limits_of(batch.connector).buckets[full.key]
     quiet = bucket.full_at and state.now - bucket.full_at <= bucket.quota.period_ms
-    bucket.full_at = state.now
+    # Nobody looks again before that, so that it was full all the while.
+    bucket.full_at = full.until
     if full.closed or quiet:
         return
     state.changes.events.append(limit_event(state, batch, bucket, full.until, "local", others=False))

@@ -67,8 +67,8 @@ def running(state: State, batch: Batch, outcome: StepOutcome) -> None:
 
 
 def released(state: State, batch: Batch, outcome: StepOutcome) -> None:
-    """Handed back unharmed, for want of quota. Where the bucket keeps it back all the same, the bucket says so; a time of
-    its own would hide the reason."""
+    """Handed back unharmed, for want of quota. Where the bucket keeps it back all the same, the bucket says so; a time
+    of its own would hide the reason."""
     at = state.now + int((outcome.not_before_s or 1.0) * 1000)
     if batch.remote is None and dispatch.room(state, batch) is not None:
         at = state.now

@@ -72,6 +72,8 @@ class Batch:
     calls: int = 0
     first_call_at: int | None = None
     traceparent: str | None = None
+    turn: tuple[int, int] | None = None
+    """(class, virtual finish time) by which it waits."""
 
     @property
     def days(self) -> Days:

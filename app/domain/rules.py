@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.domain.coverage import Freshness
+from app.domain.line import Fairness
 from app.domain.model import Catalogue, Quota
 from app.domain.retry import RetryPolicy
 
@@ -30,6 +31,7 @@ class Rules:
     window_ms: int = 300_000
     max_members: int = 200
     max_concurrent: int = 10
+    fairness: Fairness = field(default_factory=Fairness)
     max_live: int = 100_000
     freshness: Freshness = field(default_factory=Freshness)
     retry: RetryPolicy = field(default_factory=RetryPolicy)

@@ -14,9 +14,9 @@ from typing import Any
 
 from app.domain.coverage import DataSet
 from app.domain.health import Health
+from app.domain.line import Line, with_turn
 from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView
 from app.domain.model import ConnectorFacts
-from app.domain.priority_queue import PriorityQueue
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
 from app.domain.rows import Batch, Closure, Mark, Request
 from app.domain.rules import ConnectorRules, Rules
@@ -80,7 +80,7 @@ class State:
     queued: int = 0
     """Live requests in state queued."""
     limits: dict[str, Limits] = field(default_factory=dict)
-    queue: PriorityQueue = field(default_factory=PriorityQueue)
+    queue: Line = field(init=False)
     open_batches: dict[str, dict[str, None]] = field(default_factory=dict)
     """Data set -> its open batches, in order of creation."""
     leases: dict[str, Lease] = field(default_factory=dict)
@@ -89,12 +89,10 @@ class State:
     """Heap of (ms, kind, id): polls, not-before times, deadlines, marks and permit rows to forget."""
     polls: dict[str, None] = field(default_factory=dict)
     """Batches whose poll is due but found no slot, longest waiting first; theirs is the next free one."""
-    waiting: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Batch id -> why it waits (memory only)."""
+    told: dict[str, str] = field(default_factory=dict)
+    """Batch id -> the kind of reason that its members' views were last told."""
     others_wait: dict[str, Any] | None = None
-    """Why all those wait that the last look at the queue did not come to."""
-    others_from: str = ""
-    """The batch at which it stopped."""
+    """Why all those wait that are ready, and that the last look at the queue did not come to."""
     touched: dict[str, None] = field(default_factory=dict)
     moved: dict[str, None] = field(default_factory=dict)
     """Data sets with a new version since their waiting batches were last looked at."""
@@ -106,6 +104,10 @@ class State:
     restored: bool = False
     """Rows were read back and no step was taken yet."""
     changes: Changes = field(default_factory=Changes)
+
+    def __post_init__(self) -> None:
+        costs = {name: sum(one.minimum_calls.values()) for name, one in self.rules.connectors.items()}
+        self.queue = Line(costs, self.rules.fairness)
 
     def put(self, key: str, row: Any) -> None:
         """Stores a row and notes the change. The key's prefix tells the kind."""
@@ -124,6 +126,8 @@ class State:
 
     def put_batch(self, row: Batch) -> None:
         """Stores a batch and keeps queue and data set index in step with it."""
+        if row.state == "queued":
+            row = with_turn(self.queue, row)
         self.put(f"b/{row.batch_id}", row)
         self.index_batch(row)
 
@@ -136,14 +140,16 @@ class State:
         self.queue.remove(batch_id)
         self.leases.pop(batch_id, None)
         self.polls.pop(batch_id, None)
-        self.waiting.pop(batch_id, None)
+        self.told.pop(batch_id, None)
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
+        self.queue.wake(("data", row.data_set))
         self.release(row)
 
     def release(self, row: Batch) -> None:
         """Gives back what the batch still had reserved."""
         for bucket in self.limits_of(row.connector).buckets.values():
-            bucket.reserved.pop(row.batch_id, None)
+            if bucket.reserved.pop(row.batch_id, None):
+                self.queue.wake(("bucket", bucket.key))
 
     def data_set(self, key: str) -> DataSet:
         return self.data_sets.get(key) or DataSet(key)
@@ -205,11 +211,13 @@ class State:
         """Brings queue, leases and the data set's index in step with a batch's row."""
         self.open_batches.setdefault(row.data_set, {})[row.batch_id] = None
         if row.state == "queued":
-            self.queue.enqueue(row.batch_id, row.priority_class, row.accepted_at)
+            self.queue.put(row)
             self.leases.pop(row.batch_id, None)
+            # It may have been under way, with others of its data set waiting for it.
+            self.queue.wake(("data", row.data_set))
         else:
             self.queue.remove(row.batch_id)
-            self.waiting.pop(row.batch_id, None)
+            self.told.pop(row.batch_id, None)
         if row.state == "remote":
             self.leases.pop(row.batch_id, None)
 
@@ -219,7 +227,9 @@ def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:
     state = State(rules, now=now, restored=True)
     for key, row in rows.items():
         state.store(key, row)
-    for batch in sorted(state.batches.values(), key=lambda b: (b.accepted_at, b.batch_id)):
+    for row in sorted(state.batches.values(), key=lambda b: (b.accepted_at, b.batch_id)):
+        # A row of an older release has no turn yet.
+        batch = state.batches[row.batch_id] = with_turn(state.queue, row) if row.state == "queued" else row
         state.index_batch(batch)
         if batch.state == "leased":
             state.leases[batch.batch_id] = Lease(now, batch.worker)
@@ -227,6 +237,7 @@ def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:
             state.remind(batch.not_before, "batch", batch.batch_id)
         if batch.state == "queued" and batch.seen_results != state.data_set(batch.data_set).results:
             state.moved[batch.data_set] = None
+    state.queue.rewind()
     _restore_limits(state)
     for batch in state.batches.values():
         if batch.state != "queued":

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
+from app.domain import closing
 from app.domain.coverage import DataSet
 from app.domain.messages import Accept, Offer, StoredFile
 from app.domain.model import Catalogue, ConnectorFacts, Field, Quota, ReportType
@@ -124,6 +125,11 @@ def take(state: State, *messages: Any, at: int | None = None) -> Changes:
 def batches(state: State) -> list[Batch]:
     """All open batches by first day."""
     return sorted(state.batches.values(), key=lambda b: (b.connector.connector_id, b.start, b.batch_id))
+
+
+def reasons(state: State) -> dict[str, dict[str, Any] | None]:
+    """Batch id -> why it waits, of those that wait for their turn."""
+    return {name: closing.waiting(state, state.batches[name]) for name in state.queue}
 
 
 def by_day(data: DataSet) -> dict[int, int]:

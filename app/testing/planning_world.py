@@ -370,7 +370,7 @@ def most_within(times: list[int], period_ms: int) -> int:
 
 def left_over(state: State) -> Iterator[str]:
     """Names of whatever is not empty though nothing lives any more: each would be a leak, or a request forgotten."""
-    for name in ("requests", "batches", "permits", "marks", "leases", "asks", "queue", "due", "waiting", "polls"):
+    for name in ("requests", "batches", "permits", "marks", "leases", "asks", "queue", "due", "told", "polls"):
         if getattr(state, name):
             yield name
     buckets = [b for limits in state.limits.values() for b in limits.buckets.values()]

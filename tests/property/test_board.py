@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -51,10 +52,12 @@ def test_a_plan_is_what_then_happens(
     # Among batches of one instant the id decides, and a plan does not know the ids of new ones.
     made[-1] = replace(made[-1], accepted_at=NOW + 1)
     take(state, Tick(), at=NOW + 1)
-    before = {name: copy.deepcopy(getattr(state, name)) for name in ("batches", "requests", "data_sets", "queue")}
+    before = {name: copy.deepcopy(getattr(state, name)) for name in ("batches", "requests", "data_sets")}
+    line = pickle.dumps(state.queue)
     there = set(state.batches)
     plan = board.plan(state, made[-1], state.now)
     assert {name: getattr(state, name) for name in before} == before
+    assert pickle.dumps(state.queue) == line
 
     take(state, made[-1])
     request = state.requests.get(made[-1].request_id)

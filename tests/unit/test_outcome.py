@@ -13,7 +13,20 @@ from app.domain.messages import Accept, Ask, Cancel, Offer, StepOutcome, Tick
 from app.domain.model import Quota
 from app.domain.retry import RetryPolicy
 from app.domain.state import Changes, State, restore
-from app.testing.planning import NOW, TODAY, Rows, accept, batches, facts, quota, request_id, result_of, rules, take
+from app.testing.planning import (
+    NOW,
+    TODAY,
+    Rows,
+    accept,
+    batches,
+    facts,
+    quota,
+    reasons,
+    request_id,
+    result_of,
+    rules,
+    take,
+)
 
 UNAVAILABLE = Failure(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", "503", retryable=True, system=True)
 REFUSED = Failure(ErrorClass.INVALID_REQUEST, "invalid_request", "No such column.", retryable=False)
@@ -162,7 +175,7 @@ def test_a_throttle_closes_its_bucket_for_everybody_until_the_providers_time_and
     assert [(e.type, e.data["until"], e.data["source"], e.data["spent_by_others"]) for e in told.events] == [
         ("rate_limit_hit", NOW + 7_000, "provider", True)
     ]
-    assert state.waiting[one.batch_id] == {"reason": "quota", "until": NOW + 7_000, "bucket": "per_minute"}
+    assert reasons(state)[one.batch_id] == {"reason": "quota", "until": NOW + 7_000, "bucket": "per_minute"}
     more = take(state, ended(two, failure=throttled("per_minute", 6.0)), accept(3, TODAY, TODAY, connector=facts(3)))
     assert not more.events
     assert not more.offers

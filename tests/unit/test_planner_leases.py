@@ -12,7 +12,7 @@ from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Answer, Ask, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
 from app.domain.rules import Rules
 from app.domain.state import Changes, State, restore
-from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, result_of, rules, take
+from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, reasons, result_of, rules, take
 
 BROKEN = Failure(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", "503", retryable=True)
 
@@ -217,7 +217,7 @@ def test_days_of_one_data_set_are_in_flight_once() -> None:
     state, first = begun(connector=facts())
     later = accept(2, TODAY - 2, TODAY, fields=("reach",), accepted_at=NOW + 400_000)
     assert not take(state, later).offers
-    assert [w["reason"] for w in state.waiting.values()] == ["overlapping_fetch"]
+    assert [w and w["reason"] for w in reasons(state).values()] == ["overlapping_fetch"]
     freed = take(state, ended(first, file=result_of(first)))
     assert [(o.start, o.end, o.fields) for o in freed.offers] == [(TODAY - 2, TODAY, ("reach",))]
 
@@ -269,7 +269,7 @@ def test_a_throttled_head_blocks_nobody_whose_quota_has_room() -> None:
     state.limits_of_type("DV360").close("per_second|acc1", NOW + 60_000)
     accepts = [accept(n, TODAY, TODAY, connector=facts(n), priority_class=n) for n in (1, 2)]
     assert [o.connector.account_id for o in take(state, *accepts).offers] == ["acc2"]
-    assert list(state.waiting.values()) == [{"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"}]
+    assert list(reasons(state).values()) == [{"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"}]
     assert [o.connector.account_id for o in take(state, Tick(), at=NOW + 60_000).offers if o.epoch == 1] == ["acc1"]
 
 

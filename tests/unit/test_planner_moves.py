@@ -7,7 +7,7 @@ from typing import Any
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Ask, Cancel, Offer, StepOutcome, Tick
 from app.domain.state import Changes, State
-from app.testing.planning import NOW, TODAY, accept, batches, facts, request_id, result_of, rules, take
+from app.testing.planning import NOW, TODAY, accept, batches, facts, reasons, request_id, result_of, rules, take
 
 
 def ended(state: State, offer: Offer, at: int | None = None, **what: Any) -> Changes:
@@ -112,4 +112,4 @@ def test_one_account_leaves_slots_to_others_also_when_its_calls_hang() -> None:
     other = facts(2)
     (offer,) = take(state, accept(20, TODAY, TODAY, connector=other)).offers
     assert offer.connector == other
-    assert {w["reason"] for w in state.waiting.values()} == {"concurrency"}
+    assert {w and w["reason"] for w in reasons(state).values()} == {"concurrency"}

@@ -1,0 +1,364 @@
+"""The line of waiting batches: who is next, and at which place everybody stands (docs/planner.md section 1).
+
+Order is (class, virtual finish time, accepted, id). Batches of one organisation, account and user are a lane: they
+spend the same buckets and slots, so what stops the best of them stops them all, and the lane is parked. What stops one
+batch alone holds that batch. Neither loses its place. Every operation is O(log n) in the number of waiting batches.
+
+Memory only: a batch's turn (class, virtual finish) is a field of its row, the rest is built from the rows again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from app.domain.ranked import Ranked
+from app.domain.rows import Batch
+
+Key = tuple[int, int, int, str]
+LaneId = tuple[int, str, str]
+Reason = Mapping[str, Any]
+Topic = tuple[str, str]
+"""What a parked lane or held batch waits for: ``("bucket", key)``, ``("slots", account)``, ``("data", data set)``."""
+
+UNIT = 1_000
+"""Virtual time of one call at weight 1."""
+AGED_CLASS = 2
+_WHOLE_TURN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Fairness:
+    """``weights`` by plan (others: 1); ``floor_percent`` of the turns go to who was served least, whatever the class;
+    ``aging_ms`` after which an organisation's oldest batch rises, one at a time."""
+
+    weights: Mapping[str, int] = field(default_factory=dict)
+    floor_percent: int = 50
+    aging_ms: int = 900_000
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """Ready batches of one organisation, account and user; held ones are counted in ``size`` and not in ``keys``."""
+
+    lane_id: LaneId
+    keys: Ranked[Key] = field(default_factory=Ranked)
+    size: int = 0
+    head: Key | None = None
+    reason: Reason | None = None
+    topics: tuple[Topic, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One waiting batch. ``start``: its virtual start time; ``reason``: why it is held."""
+
+    key: Key
+    lane: Lane
+    start: int
+    accepted_at: int
+    aged: bool = False
+    reason: Reason | None = None
+    topic: Topic | None = None
+
+
+class Line:
+    """Waiting batches of one connector type. ``costs``: connector type -> calls of a fetch."""
+
+    def __init__(self, costs: Mapping[str, int], fairness: Fairness) -> None:
+        self._costs, self._fairness = costs, fairness
+        self._order: Ranked[Key] = Ranked()
+        self._entries: dict[str, Entry] = {}
+        self._lanes: dict[LaneId, Lane] = {}
+        self._ready: Ranked[Key] = Ranked()
+        self._ready_of: dict[int, Ranked[Key]] = {}
+        self._hungry: Ranked[tuple[int, int]] = Ranked()
+        """(served, organisation) of those with ready work."""
+        self._served: dict[int, int] = {}
+        self._waiting: dict[int, int] = {}
+        """Organisation -> its waiting batches."""
+        self._virtual: dict[int, int] = {}
+        self._last: dict[tuple[int, int], int] = {}
+        self._credit = 0
+        self._topics: dict[Topic, dict[Lane | Entry, None]] = {}
+        self._wakes: list[tuple[int, int, Lane | Entry]] = []
+        self._wake_number = 0
+        self._young: dict[int, list[tuple[int, str]]] = {}
+        self._aged: dict[int, str] = {}
+        self._ages: list[tuple[int, int]] = []
+
+    # Places
+
+    def turn(self, batch: Batch) -> tuple[int, int]:
+        """(class, virtual finish) for a batch: its own if its class has not changed, else the next of its
+        organisation. Asking takes nothing."""
+        if batch.turn is not None and batch.turn[0] == batch.priority_class:
+            return batch.turn
+        return batch.priority_class, self._next_finish(batch.priority_class, batch)
+
+    def put(self, batch: Batch) -> None:
+        """Adds a batch that has its turn, or moves it to its new place; it counts as ready until it is looked at."""
+        if batch.turn is None:
+            raise ValueError(f"{batch.batch_id} has no turn")
+        known = self._entries.get(batch.batch_id)
+        aged = known is not None and known.aged and batch.priority_class > AGED_CLASS
+        key = (*batch.turn, batch.accepted_at, batch.batch_id)
+        if known is not None:
+            if known.key == key or (aged and known.accepted_at == batch.accepted_at):
+                self._ready_again(known)
+                return
+            self.remove(batch.batch_id)
+        class_, finish = batch.turn
+        org_id = batch.connector.org_id
+        lane = self._lane(batch)
+        entry = Entry(key, lane, finish - self._size(batch), batch.accepted_at)
+        self._entries[batch.batch_id] = entry
+        self._last[class_, org_id] = max(finish, self._last.get((class_, org_id), 0))
+        self._welcome(org_id)
+        self._order.add(key)
+        lane.size += 1
+        lane.keys.add(key)
+        self._refresh(lane)
+        if class_ > AGED_CLASS:
+            heapq.heappush(self._young.setdefault(org_id, []), (batch.accepted_at, batch.batch_id))
+            heapq.heappush(self._ages, (batch.accepted_at + self._fairness.aging_ms, org_id))
+
+    def remove(self, batch_id: str) -> None:
+        """Takes a batch out; one that is not there is no error."""
+        entry = self._entries.pop(batch_id, None)
+        if entry is None:
+            return
+        lane, org_id = entry.lane, entry.lane.lane_id[0]
+        self._forget(entry)
+        self._order.remove(entry.key)
+        lane.keys.remove(entry.key)
+        lane.size -= 1
+        self._refresh(lane)
+        if not lane.size:
+            self._forget(lane)
+            del self._lanes[lane.lane_id]
+        self._waiting[org_id] -= 1
+        if not self._waiting[org_id]:
+            del self._waiting[org_id]
+            self._young.pop(org_id, None)
+        if entry.aged:
+            del self._aged[org_id]
+            # Its successor's time may have come already.
+            heapq.heappush(self._ages, (0, org_id))
+
+    def position(self, batch_id: str) -> int | None:
+        """1-based rank, None if it does not wait here."""
+        entry = self._entries.get(batch_id)
+        return None if entry is None else self._order.rank(entry.key) + 1
+
+    def rank(self, batch: Batch) -> int:
+        """1-based rank that a batch has, or would have."""
+        known = self._entries.get(batch.batch_id)
+        if known is not None and known.aged and batch.priority_class > AGED_CLASS:
+            return self._order.rank(known.key) + 1
+        return self._order.rank((*self.turn(batch), batch.accepted_at, batch.batch_id)) + 1
+
+    # Whose turn it is
+
+    def best(self) -> str | None:
+        """The first ready batch in the order of the line."""
+        return None if (key := self._ready.first) is None else key[3]
+
+    def neediest(self) -> str | None:
+        """The best ready batch of the organisation that was served least, if a turn of the floors is due."""
+        if self._credit < _WHOLE_TURN or (first := self._hungry.first) is None:
+            return None
+        key = self._ready_of[first[1]].first
+        return None if key is None else key[3]
+
+    def started(self, batch: Batch, *, floor: bool) -> None:
+        """A batch got its turn (``floor``: one of the floors'): the class's virtual time and what its organisation was
+        served move on. It stays in the line until it is removed."""
+        entry = self._entries[batch.batch_id]
+        class_, org_id = entry.key[0], entry.lane.lane_id[0]
+        self._virtual[class_] = max(entry.start, self._virtual.get(class_, 0))
+        self._credit = max(0, self._credit - _WHOLE_TURN * floor)
+        self._credit = min(_WHOLE_TURN, self._credit + self._fairness.floor_percent)
+        served = self._served.get(org_id, 0)
+        if org_id in self._ready_of:
+            self._hungry.remove((served, org_id))
+            self._hungry.add((served + self._size(batch), org_id))
+        self._served[org_id] = served + self._size(batch)
+
+    # Who waits, and for what
+
+    def hold(self, batch_id: str, reason: Reason, *, topic: Topic | None = None) -> None:
+        """This batch alone cannot start before the reason's ``until``, or before its topic moves."""
+        entry = self._entries[batch_id]
+        self._forget(entry)
+        entry.reason, entry.topic = reason, topic
+        entry.lane.keys.remove(entry.key)
+        self._remember(entry, reason, () if topic is None else (topic,))
+        self._refresh(entry.lane)
+
+    def park(self, batch_id: str, reason: Reason, topics: Iterable[Topic]) -> None:
+        """Nothing of this batch's lane can start before the reason's ``until``, or before one of the topics moves."""
+        lane = self._entries[batch_id].lane
+        self._forget(lane)
+        lane.reason, lane.topics = reason, tuple(topics)
+        self._remember(lane, reason, lane.topics)
+        self._refresh(lane)
+
+    def wake(self, topic: Topic) -> None:
+        """A topic has moved: who waited for it is looked at again."""
+        for one in list(self._topics.get(topic, ())):
+            self._ready_again(one)
+
+    def wake_due(self, now: int) -> None:
+        """The same for those whose time has come, and the oldest rise."""
+        while self._wakes and self._wakes[0][0] <= now:
+            at, _, one = heapq.heappop(self._wakes)
+            # One that was held again since then has another time.
+            if one.reason is not None and one.reason["until"] == at:
+                self._ready_again(one)
+        while self._ages and self._ages[0][0] <= now:
+            self._age(heapq.heappop(self._ages)[1], now)
+
+    def next_wake(self) -> int | None:
+        """When ``wake_due`` has something to do, at the latest (ms)."""
+        return self._wakes[0][0] if self._wakes else None
+
+    def parked(self, kind: str) -> list[str]:
+        """Names of the topics of a kind that somebody waits for."""
+        return [name for known, name in self._topics if known == kind]
+
+    def reason(self, batch_id: str) -> Reason | None:
+        """Why a batch was not ready when it was last looked at."""
+        entry = self._entries.get(batch_id)
+        return None if entry is None else entry.reason or entry.lane.reason
+
+    def rewind(self) -> None:
+        """After all rows were put back: virtual times stand where the first waiting batch of each class began."""
+        for entry in self._entries.values():
+            class_ = entry.key[0]
+            self._virtual[class_] = min(entry.start, self._virtual.get(class_, entry.start))
+
+    def __iter__(self) -> Iterator[str]:
+        """Batch ids, best first, over a copy."""
+        return iter([key[3] for key in self._order])
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, batch_id: str) -> bool:
+        return batch_id in self._entries
+
+    def _size(self, batch: Batch) -> int:
+        connector = batch.connector
+        weight = self._fairness.weights.get(connector.plan, 1)
+        return max(1, UNIT * self._costs.get(connector.connector_type, 1) // weight)
+
+    def _next_finish(self, class_: int, batch: Batch) -> int:
+        last = self._last.get((class_, batch.connector.org_id), 0)
+        return max(self._virtual.get(class_, 0), last) + self._size(batch)
+
+    def _lane(self, batch: Batch) -> Lane:
+        connector = batch.connector
+        lane_id = (connector.org_id, connector.account_id, connector.subject)
+        found = self._lanes.get(lane_id)
+        if found is None:
+            found = self._lanes[lane_id] = Lane(lane_id)
+        return found
+
+    def _welcome(self, org_id: int) -> None:
+        """An organisation that had nothing to do has saved nothing meanwhile."""
+        if org_id not in self._waiting:
+            least = self._hungry.first
+            self._served[org_id] = max(self._served.get(org_id, 0), 0 if least is None else least[0])
+        self._waiting[org_id] = self._waiting.get(org_id, 0) + 1
+
+    def _refresh(self, lane: Lane) -> None:
+        """Keeps the heads of ready lanes in step."""
+        new = None if lane.reason is not None else lane.keys.first
+        old, org_id = lane.head, lane.lane_id[0]
+        if new == old:
+            return
+        lane.head = new
+        mine = self._ready_of.get(org_id)
+        if new is not None:
+            self._ready.add(new)
+            if mine is None:
+                mine = self._ready_of[org_id] = Ranked()
+                self._hungry.add((self._served.get(org_id, 0), org_id))
+            mine.add(new)
+        if old is not None and mine is not None:
+            self._ready.remove(old)
+            mine.remove(old)
+            if not mine:
+                del self._ready_of[org_id]
+                self._hungry.remove((self._served.get(org_id, 0), org_id))
+
+    def _remember(self, one: Lane | Entry, reason: Reason, topics: Iterable[Topic]) -> None:
+        for topic in topics:
+            self._topics.setdefault(topic, {})[one] = None
+        if reason["until"] is None:
+            return
+        if len(self._wakes) > 1_000 + 4 * len(self._entries):
+            # Who was woken early leaves the later time behind.
+            self._wakes = [w for w in self._wakes if w[2].reason is not None and w[2].reason["until"] == w[0]]
+            heapq.heapify(self._wakes)
+        self._wake_number += 1
+        heapq.heappush(self._wakes, (reason["until"], self._wake_number, one))
+
+    def _forget(self, one: Lane | Entry) -> None:
+        topics = one.topics if isinstance(one, Lane) else () if one.topic is None else (one.topic,)
+        for topic in topics:
+            waiting = self._topics.get(topic, {})
+            waiting.pop(one, None)
+            if not waiting:
+                self._topics.pop(topic, None)
+        one.reason = None
+        if isinstance(one, Lane):
+            one.topics = ()
+        else:
+            one.topic = None
+
+    def _ready_again(self, one: Lane | Entry) -> None:
+        if one.reason is None:
+            return
+        self._forget(one)
+        if isinstance(one, Lane):
+            self._refresh(one)
+        else:
+            one.lane.keys.add(one.key)
+            self._refresh(one.lane)
+
+    def _age(self, org_id: int, now: int) -> None:
+        """An organisation's oldest batch rises, if its time has come and none that rose before still waits."""
+        young = self._young.get(org_id, [])
+        while young and org_id not in self._aged:
+            accepted_at, batch_id = young[0]
+            entry = self._entries.get(batch_id)
+            if entry is not None and entry.accepted_at == accepted_at and entry.key[0] > AGED_CLASS:
+                if accepted_at + self._fairness.aging_ms > now:
+                    return
+                self._raise(batch_id, entry)
+            heapq.heappop(young)
+
+    def _raise(self, batch_id: str, entry: Entry) -> None:
+        org_id, lane = entry.lane.lane_id[0], entry.lane
+        size = entry.key[1] - entry.start
+        start = max(self._virtual.get(AGED_CLASS, 0), self._last.get((AGED_CLASS, org_id), 0))
+        new = (AGED_CLASS, start + size, entry.accepted_at, batch_id)
+        self._order.remove(entry.key)
+        lane.keys.remove(entry.key)
+        if entry.reason is None:
+            lane.keys.add(new)
+        self._order.add(new)
+        self._last[AGED_CLASS, org_id] = start + size
+        entry.key, entry.start, entry.aged = new, start, True
+        self._aged[org_id] = batch_id
+        self._refresh(lane)
+
+
+def with_turn(line: Line, batch: Batch) -> Batch:
+    """The batch with the turn it waits by."""
+    turn = line.turn(batch)
+    return batch if turn == batch.turn else replace(batch, turn=turn)
