@@ -21,6 +21,7 @@ from app.connectors.base import Hosts, Limits, ProviderHttp
 from app.connectors.registry import catalogue_of, connectors_of, hosts_of
 from app.connectors.session import provider_session
 from app.domain.coverage import Freshness
+from app.domain.line import Fairness
 from app.domain.messages import Offer, StepOutcome
 from app.domain.retry import RetryPolicy
 from app.domain.rules import ConnectorRules, Rules
@@ -80,6 +81,11 @@ def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
         window_ms=window_ms,
         max_concurrent=settings.queue.max_concurrent,
         max_live=settings.queue.max_live_requests,
+        fairness=Fairness(
+            {"premium": settings.queue.premium_weight},
+            floor_percent=round(settings.queue.floor_share * 100),
+            aging_ms=int(settings.queue.aging * 1000),
+        ),
         freshness=Freshness(int(settings.reuse.open_s * 1000), int(settings.reuse.settling_s * 1000), window_ms),
         retry=RetryPolicy(settings.retry.max_attempts, settings.retry.base_s, settings.retry.cap_s),
         permit_valid_ms=int(settings.streams.permit_valid_s * 1000),

@@ -227,6 +227,9 @@ class Queue(Section):
     max_concurrent: Count = 10
     batch_window: Annotated[Seconds, Field(ge=1)] = 300.0
     max_live_requests: Count = 100_000
+    aging: Seconds = 900.0
+    floor_share: Annotated[float, Field(ge=0, le=0.9)] = 0.5
+    premium_weight: Annotated[int, Field(ge=1, le=100)] = 2
 
 
 class RateLimit(Section):

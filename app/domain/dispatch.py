@@ -108,16 +108,16 @@ def _look_again(state: State) -> bool:
     """Waiting batches of a data set that has moved on may have nothing, or less, left to fetch. Whether some are left
     for the next step."""
     budget = CLOSES_PER_STEP
-    for data_set in list(state.moved):
-        for batch_id in list(state.open_batches.get(data_set, {})):
-            batch = state.batches.get(batch_id)
-            if batch is None or batch.state != "queued" or batch.remote is not None:
+    for data_set, moved in list(state.moved.items()):
+        for batch in [batch for days in moved for batch in state.overlapping(data_set, days)]:
+            now = state.batches.get(batch.batch_id)
+            if now is None or now.state != "queued" or now.remote is not None:
                 continue
-            if batch.seen_results == state.data_set(data_set).results:
+            if now.seen_results == state.data_set(data_set).results:
                 continue
             if budget <= 0:
                 return True
-            budget -= _shrink(state, batch)
+            budget -= _shrink(state, now)
         state.moved.pop(data_set, None)
         state.queue.wake(("data", data_set))
     return False
@@ -142,7 +142,10 @@ def _shuts_all(state: State, batch: Batch, full: Full) -> bool:
 
 def _in_flight(state: State, batch: Batch) -> bool:
     """Days of one data set in flight are exclusive: an overlapping batch attaches or waits (R7)."""
-    return any(b.batch_id != batch.batch_id and b.days.overlaps(batch.days) for b in state.running(batch.data_set))
+    return any(
+        other.batch_id != batch.batch_id and other.state != "queued"
+        for other in state.overlapping(batch.data_set, batch.days)
+    )
 
 
 def room(state: State, batch: Batch, look_at: int | None = None) -> Full | None:

@@ -219,7 +219,7 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
     oldest = day_of(state.now, batch.connector.time_zone) - report.retention_days - _PAST_RETENTION_DAYS
     new = coverage.forget(new, oldest)
     state.put(f"c/{new.key}", new)
-    state.moved[new.key] = None
+    state.moved.setdefault(new.key, []).append(batch.days)
     _announce(state, batch, replace(file, columns_absent=lacking), before, version)
     _measure(state, batch)
     closing.charge_members(state, batch, attempts=1)

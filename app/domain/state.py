@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.coverage import DataSet
+from app.domain.day_index import DayIndex
 from app.domain.health import Health
 from app.domain.line import Line, with_turn
 from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView
-from app.domain.model import ConnectorFacts
+from app.domain.model import ConnectorFacts, Days
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
 from app.domain.rows import Batch, Closure, Mark, Request
 from app.domain.rules import ConnectorRules, Rules
@@ -83,6 +84,8 @@ class State:
     queue: Line = field(init=False)
     open_batches: dict[str, dict[str, None]] = field(default_factory=dict)
     """Data set -> its open batches, in order of creation."""
+    by_days: DayIndex = field(default_factory=DayIndex)
+    """The same by their days."""
     leases: dict[str, Lease] = field(default_factory=dict)
     asks: dict[str, tuple[Ask, int]] = field(default_factory=dict)
     due: list[tuple[int, str, str]] = field(default_factory=list)
@@ -94,8 +97,8 @@ class State:
     others_wait: dict[str, Any] | None = None
     """Why all those wait that are ready, and that the last look at the queue did not come to."""
     touched: dict[str, None] = field(default_factory=dict)
-    moved: dict[str, None] = field(default_factory=dict)
-    """Data sets with a new version since their waiting batches were last looked at."""
+    moved: dict[str, list[Days]] = field(default_factory=dict)
+    """Data set -> days with new figures since the waiting batches that want them were last looked at."""
     mean_ms: float = 0.0
     """Moving mean of a fetch's duration, for the estimate of the wait."""
     blocked_until: int | None = None
@@ -142,6 +145,7 @@ class State:
         self.polls.pop(batch_id, None)
         self.told.pop(batch_id, None)
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
+        self.by_days.drop(batch_id)
         self.queue.wake(("data", row.data_set))
         self.release(row)
 
@@ -180,6 +184,10 @@ class State:
             if row.state != "queued":
                 yield row
 
+    def overlapping(self, data_set: str, days: Days) -> list[Batch]:
+        """Open batches of a data set that share a day with ``days``."""
+        return [self.batches[name] for name in self.by_days.overlapping(data_set, days)]
+
     def store(self, key: str, row: Any) -> None:
         """Takes a row in without noting a change, as at a restart."""
         kind, _, name = key.partition("/")
@@ -210,6 +218,7 @@ class State:
     def index_batch(self, row: Batch) -> None:
         """Brings queue, leases and the data set's index in step with a batch's row."""
         self.open_batches.setdefault(row.data_set, {})[row.batch_id] = None
+        self.by_days.put(row.data_set, row.batch_id, row.days)
         if row.state == "queued":
             self.queue.put(row)
             self.leases.pop(row.batch_id, None)
@@ -236,7 +245,7 @@ def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:
         if batch.not_before:
             state.remind(batch.not_before, "batch", batch.batch_id)
         if batch.state == "queued" and batch.seen_results != state.data_set(batch.data_set).results:
-            state.moved[batch.data_set] = None
+            state.moved.setdefault(batch.data_set, []).append(batch.days)
     state.queue.rewind()
     _restore_limits(state)
     for batch in state.batches.values():
