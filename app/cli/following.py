@@ -73,7 +73,7 @@ def _passing(error: CommandFailed, for_s: float, *, known: bool) -> bool:
 
 
 def line(body: Body, now_ms: int) -> str:
-    """A state in one line: ``queued, place 3, data in about 45 s: the quota x is used up until ...``."""
+    """A state in one line: ``queued, place 3, starts in about 45 s: the quota x is used up until ...``."""
     return ": ".join(part for part in (_state(body), why(body, now_ms)) if part)
 
 
@@ -85,7 +85,7 @@ def _state(body: Body) -> str:
     parts = (
         f"{status} {body['progress']} %" if body.get("progress") else status,
         f"place {amount(position)}" if position else "",
-        f"data in about {span(wait_s)}" if wait_s else "",
+        f"starts in about {span(wait_s)}" if wait_s else "",
     )
     return ", ".join(part for part in parts if part)
 

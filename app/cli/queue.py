@@ -17,7 +17,7 @@ from app.cli.waiting import wait
 if TYPE_CHECKING:
     from app.cli.service import Service
 
-COLUMNS = ("request", "place", "type", "report", "priority", "data in about", "why")
+COLUMNS = ("request", "place", "type", "report", "priority", "starts in about", "why")
 _EVERY_S = 1.0
 
 
@@ -118,7 +118,7 @@ def _waiting(status: Mapping[str, Any]) -> Iterator[str]:
     mine, others = status["your_requests"], status["total_queued"] - status["your_requests"]
     of_others = f", and {count(others, 'request')} of others" if others else ""
     if mine:
-        last = f"the last should have its data in about {span(status['estimated_wait_seconds'])}"
+        last = f"the last should start in about {span(status['estimated_wait_seconds'])}"
         yield f"{count(mine, 'request')} of yours queued{of_others}; {last}"
     else:
         yield f"none of your requests is queued{of_others}"

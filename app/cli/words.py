@@ -60,7 +60,7 @@ def _waiting(body: Body, now: int) -> Iterable[tuple[str, str]]:
     position, wait_s = body.get("queue_position"), body.get("estimated_wait_seconds")
     yield "place", f"{ordinal(position)} in the queue" if position else ""
     yield "waits", reason(body["waiting"], now) if body.get("waiting") else ""
-    yield "expected", f"in about {span(wait_s)} (at {clock(now + int(wait_s * 1000), now)})" if wait_s else ""
+    yield "starts", f"in about {span(wait_s)} (at {clock(now + int(wait_s * 1000), now)})" if wait_s else ""
 
 
 def _others(body: Body) -> str:

@@ -146,7 +146,7 @@ def _short(asked: Asked) -> str:
 def _place(answer: Mapping[str, Any]) -> str:
     place, wait_s = answer["queue_position"], answer["estimated_wait_seconds"]
     told = answer["status"] if place is None else f"{answer['status']}, place {place} of its queue"
-    return told if wait_s is None else f"{told}, expected in {wait_s:.0f} s"
+    return told if wait_s is None else f"{told}, should start in {wait_s:.0f} s"
 
 
 def _reason(status: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.domain import batching, closing, dispatch
+from app.domain import batching, closing, dispatch, estimate
+from app.domain.estimate import Expected
 from app.domain.health import Condition, condition
 from app.domain.messages import Accept
 from app.domain.model import ConnectorFacts
@@ -29,7 +30,7 @@ class Place:
     accept: Accept
     state: str
     position: int | None
-    wait_s: float
+    wait: Expected
     waiting: Mapping[str, Any] | None
     progress: int
     batched_with: tuple[str, ...]
@@ -51,7 +52,7 @@ class Plan:
     calls: Mapping[str, int]
     windows: tuple[tuple[Window, int], ...]
     position: int | None
-    wait_s: float
+    wait: Expected
     waiting: Mapping[str, Any] | None
 
 
@@ -67,7 +68,7 @@ class Queue:
 
     positions: tuple[int | None, ...]
     first: tuple[Place, ...]
-    wait_s: float
+    wait: Expected
 
 
 def queue(state: State, org_id: int, now: int, most: int) -> Queue:
@@ -84,7 +85,7 @@ def queue(state: State, org_id: int, now: int, most: int) -> Queue:
     )
     first = tuple(_place(state, state.requests[name], now) for _, _, name in ranked[:most])
     last = None if not ranked else _place(state, state.requests[ranked[-1][2]], now)
-    return Queue(tuple(place or None for place, _, _ in ranked), first, 0.0 if last is None else last.wait_s)
+    return Queue(tuple(place or None for place, _, _ in ranked), first, estimate.NOW if last is None else last.wait)
 
 
 def health(state: State, connector_id: str, now: int) -> Condition:
@@ -107,7 +108,7 @@ def plan(state: State, accept: Accept, now: int) -> Plan:
     waiting = None if full is None else dispatch.quota_reason(full)
     if first is not None and waiting is None:
         waiting = dispatch.slot_reason(state)
-    position = None if first is None else _rank(state, first)
+    wait = estimate.NOW if first is None else estimate.planned(state, first, waiting, now)
     return Plan(
         outcome="queue_full" if len(state.requests) >= state.rules.max_live else _outcome(found),
         asked=len(request.days),
@@ -118,8 +119,8 @@ def plan(state: State, accept: Accept, now: int) -> Plan:
         new=found.new,
         calls=calls,
         windows=_windows(state, accept.connector, calls, now),
-        position=position,
-        wait_s=_plan_wait_s(state, found, position, 0 if full is None else full.until, now),
+        position=None if first is None else _rank(state, first),
+        wait=wait,
         waiting=waiting,
     )
 
@@ -137,7 +138,7 @@ def _place(state: State, request: Request, now: int) -> Place:
         accept=request.accept,
         state=request.state,
         position=None if batch is None else state.queue.position(batch.batch_id),
-        wait_s=closing.estimate_s(state, batch, now),
+        wait=closing.expected(state, request, batch, now),
         waiting=closing.waiting(state, batch),
         progress=closing.progress(state, batch),
         batched_with=() if batch is None else closing.others(batch, request.accept),
@@ -172,10 +173,3 @@ def _windows(
         for bucket in limits.of(charge, connector):
             spent[bucket.key] += count
     return tuple((limits.buckets[key].window(now), count) for key, count in spent.items())
-
-
-def _plan_wait_s(state: State, found: batching.Preview, position: int | None, until: int, now: int) -> float:
-    waits = [closing.estimate_s(state, batch, now) for batch in found.running]
-    if position is not None:
-        waits.append(closing.expected_s(state, position, until, now))
-    return max(waits, default=0.0)

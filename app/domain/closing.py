@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, coverage, events, lifecycle
+from app.domain import batching, coverage, estimate, events, lifecycle
 from app.domain.coverage import Run
 from app.domain.errors import ErrorClass, Failure
+from app.domain.estimate import Expected
 from app.domain.messages import Accept, Event, RequestView
 from app.domain.model import ConnectorFacts, RequestState
 from app.domain.rate_limit import Bucket, Window
@@ -170,6 +171,7 @@ def view(
     accept = request.accept
     batch = first_open(state, request)
     closed = request.state in lifecycle.TERMINAL
+    wait = expected(state, request, batch)
     return RequestView(
         request_id=accept.request_id,
         org_id=accept.connector.org_id,
@@ -190,7 +192,8 @@ def view(
         batch_id=request.batches[-1] if request.batches else None,
         batched_with=request.batched_with if closed or batch is None else others(batch, accept),
         queue_position=None if closed or batch is None else state.queue.position(batch.batch_id),
-        estimated_wait_s=None if closed else estimate_s(state, batch),
+        estimated_wait_s=None if closed else wait.p50_s,
+        estimated_wait_p90_s=None if closed else wait.p90_s,
         rate_limit=rate_limit(state, accept),
         attempts=request.attempts,
         started_at=request.started_at,
@@ -229,19 +232,11 @@ def progress(state: State, batch: Batch | None) -> int:
     return min(99, 100 * batch.calls // max(planned, batch.calls + 1))
 
 
-def estimate_s(state: State, batch: Batch | None, now: int | None = None) -> float:
-    """Seconds until the data is probably there: turns ahead of it at the measured mean duration. ``now`` may be later
-    than the last step."""
-    place = 0 if batch is None else (state.queue.position(batch.batch_id) or 0)
-    until = (waiting(state, batch) or {}).get("until") or 0
-    return expected_s(state, place, until, now) if batch is not None else 0.0
-
-
-def expected_s(state: State, place: int, until: int, now: int | None = None) -> float:
-    """The same for a place in the queue that cannot start before ``until`` (ms; 0: at once)."""
-    rounds = (place + state.rules.max_concurrent - 1) // state.rules.max_concurrent
-    blocked = max(0, until - (state.now if now is None else now))
-    return round((max(blocked, rounds * state.mean_ms) + state.mean_ms) / 1000, 1)
+def expected(state: State, request: Request, batch: Batch | None, now: int | None = None) -> Expected:
+    """When the request will probably start; one that has started, or takes part in a fetch under way, waits no more."""
+    if batch is None or request.state != "queued" or batch.state != "queued":
+        return estimate.NOW
+    return estimate.expected(state, batch, now=now)
 
 
 def rate_limit(state: State, accept: Accept) -> dict[str, Any] | None:

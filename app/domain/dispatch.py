@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from app.domain import batching, closing, events, leases, rate_limit
+from app.domain import batching, closing, estimate, events, leases, rate_limit
 from app.domain.line import Topic
 from app.domain.messages import Event
 from app.domain.rate_limit import Bucket, Full
@@ -25,7 +25,7 @@ def dispatch(state: State) -> None:
     for account in line.parked("slots"):
         if busy[account] < most:
             line.wake(("slots", account))
-    free = state.rules.max_concurrent - len(state.leases)
+    free, before = state.rules.max_concurrent - len(state.leases), len(state.leases)
     floors = True
     while free > 0:
         due = line.neediest() if floors else None
@@ -53,7 +53,8 @@ def dispatch(state: State) -> None:
             state.blocked_until = min(full.until, state.blocked_until or full.until)
             break
     else:
-        state.others_wait = _reason("concurrency", None)
+        state.others_wait = None if line.best() is None else _reason("concurrency", None)
+    estimate.observe(state, len(state.leases) - before)
     wakes = [at for at in (state.blocked_until, line.next_wake()) if at is not None]
     state.blocked_until = min(wakes, default=None)
 

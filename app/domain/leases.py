@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import lifecycle
+from app.domain import estimate, lifecycle
 from app.domain.messages import Offer
 from app.domain.rows import Batch
 from app.domain.state import Lease, State, members_of, reserve
@@ -19,10 +19,11 @@ def lease(state: State, batch: Batch) -> None:
         reserve(state, row)
         for request in members_of(state, row):
             to = lifecycle.move(request.state, "dispatch") if request.state == "queued" else request.state
+            estimate.learn(state, request)
             started = request.started_at or state.now
             state.put_request(replace(request, state=str(to), started_at=started, revision=request.revision + 1))
     state.put_batch(row)
-    state.leases[row.batch_id] = Lease(state.now)
+    state.leases[row.batch_id] = Lease(state.now, since=state.now)
     state.changes.offers.append(
         Offer(
             batch_id=row.batch_id,

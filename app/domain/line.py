@@ -153,6 +153,11 @@ class Line:
         entry = self._entries.get(batch_id)
         return None if entry is None else self._order.rank(entry.key) + 1
 
+    def ahead_in_lane(self, batch_id: str) -> int:
+        """How many of its lane go before it."""
+        entry = self._entries.get(batch_id)
+        return 0 if entry is None else entry.lane.keys.rank(entry.key)
+
     def rank(self, batch: Batch) -> int:
         """1-based rank that a batch has, or would have."""
         known = self._entries.get(batch.batch_id)

@@ -199,6 +199,7 @@ class RequestView:
     batched_with: tuple[str, ...] = ()
     queue_position: int | None = None
     estimated_wait_s: float | None = None
+    estimated_wait_p90_s: float | None = None
     rate_limit: dict[str, Any] | None = None
     attempts: int = 0
     started_at: int | None = None

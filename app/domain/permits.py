@@ -88,6 +88,7 @@ def returned(state: State, message: Returned) -> None:
             continue
         if ask_id in ends and row.connector_id:
             latency_ms, ok = ends[ask_id]
+            state.pace.called(latency_ms)
             known = state.health.get(row.connector_id, Health())
             state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=ok))
         row = replace(row, returned_at=state.now)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, closing, dispatch, leases, lifecycle, outcome, permits
+from app.domain import batching, closing, dispatch, estimate, leases, lifecycle, outcome, permits
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Ask, Cancel, Heartbeat, Members, Milestone, Refuse, Returned, StepOutcome, Tick
 from app.domain.rows import Mark, Request
@@ -203,7 +203,8 @@ def _show(state: State) -> None:
     for name in state.touched:
         request = state.requests.get(name)
         if request is not None:
-            row = replace(request, revision=request.revision + 1)
+            row = estimate.freeze(state, request, closing.first_open(state, request))
+            row = replace(row, revision=request.revision + 1)
             state.put(f"r/{name}", row)
             state.changes.views[name] = closing.view(state, row)
     state.touched.clear()

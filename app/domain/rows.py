@@ -25,6 +25,8 @@ class Request:
     started_at: int | None = None
     execution_ms: int | None = None
     rounds: int = 0
+    expected_ms: int | None = None
+    """The raw estimate of its wait when it was shown first."""
 
     @property
     def days(self) -> Days:

@@ -18,6 +18,7 @@ from app.domain.health import Health
 from app.domain.line import Line, with_turn
 from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView
 from app.domain.model import ConnectorFacts, Days
+from app.domain.pace import Pace, Ratios
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
 from app.domain.rows import Batch, Closure, Mark, Request
 from app.domain.rules import ConnectorRules, Rules
@@ -29,6 +30,7 @@ class Lease:
 
     seen_at: int
     worker: str | None = None
+    since: int = 0
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ KINDS: Mapping[str, type] = {
     "m": Mark,
     "x": Closure,
     "h": Health,
+    "e": Ratios,
 }
 """Row key prefix -> row class. ``d/<bucket>`` rows (calendar counts) and ``o`` (inbox position) are plain JSON."""
 
@@ -100,7 +103,10 @@ class State:
     moved: dict[str, list[Days]] = field(default_factory=dict)
     """Data set -> days with new figures since the waiting batches that want them were last looked at."""
     mean_ms: float = 0.0
-    """Moving mean of a fetch's duration, for the estimate of the wait."""
+    """Moving mean of a fetch's duration, from its data call's permit to its end."""
+    pace: Pace = field(default_factory=Pace)
+    ratios: dict[str, Ratios] = field(default_factory=dict)
+    """Class and size of an estimate -> how real waits compared."""
     blocked_until: int | None = None
     asks_wait_until: int | None = None
     """When the first of the waiting asks may find room."""
@@ -141,7 +147,9 @@ class State:
             return
         self.drop(f"b/{batch_id}")
         self.queue.remove(batch_id)
-        self.leases.pop(batch_id, None)
+        if row.state != "queued":
+            self._end_lease(batch_id)
+            self.pace.fetch_ended()
         self.polls.pop(batch_id, None)
         self.told.pop(batch_id, None)
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
@@ -211,7 +219,7 @@ class State:
     def _table(self, kind: str) -> dict[str, Any]:
         tables: dict[str, dict[str, Any]] = {
             "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
-            "x": self.closures, "d": self.days, "h": self.health,
+            "x": self.closures, "d": self.days, "h": self.health, "e": self.ratios,
         }  # fmt: skip
         return tables[kind]
 
@@ -221,14 +229,19 @@ class State:
         self.by_days.put(row.data_set, row.batch_id, row.days)
         if row.state == "queued":
             self.queue.put(row)
-            self.leases.pop(row.batch_id, None)
+            self._end_lease(row.batch_id)
             # It may have been under way, with others of its data set waiting for it.
             self.queue.wake(("data", row.data_set))
         else:
             self.queue.remove(row.batch_id)
             self.told.pop(row.batch_id, None)
         if row.state == "remote":
-            self.leases.pop(row.batch_id, None)
+            self._end_lease(row.batch_id)
+
+    def _end_lease(self, batch_id: str) -> None:
+        held = self.leases.pop(batch_id, None)
+        if held is not None and held.since:
+            self.pace.step_ended(self.now - held.since)
 
 
 def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:

@@ -77,7 +77,8 @@ class OwnedBoard:
             "progress": found.progress,
             "waiting": shown(found.waiting),
             "queue_position": found.position,
-            "estimated_wait_seconds": found.wait_s,
+            "estimated_wait_seconds": found.wait.p50_s,
+            "estimated_wait_p90_seconds": found.wait.p90_s,
             "batched_with": found.batched_with,
             "rate_limit_status": _status(found.window),
             "as_of": instant(self._now),
@@ -93,7 +94,7 @@ class OwnedBoard:
             "total_queued": self._state.queued,
             "your_requests": len(mine.positions),
             "positions": list(mine.positions),
-            "estimated_wait_seconds": mine.wait_s,
+            "estimated_wait_seconds": mine.wait.p50_s,
             "requests": [_entry(found) for found in mine.first],
         }
 
@@ -136,7 +137,8 @@ def _entry(found: Place) -> dict[str, Any]:
         "priority": PRIORITY_NAME.get(accept.priority_class),
         "status": found.state,
         "queue_position": found.position,
-        "estimated_wait_seconds": found.wait_s,
+        "estimated_wait_seconds": found.wait.p50_s,
+        "estimated_wait_p90_seconds": found.wait.p90_s,
         "waiting": shown(found.waiting),
     }
 
@@ -182,7 +184,8 @@ def _plan(plan: Plan, now: int) -> Mapping[str, Any]:
         "calls": dict(plan.calls),
         "buckets": [{**(_limit(window) or {}), "calls": calls} for window, calls in plan.windows],
         "queue_position": plan.position,
-        "estimated_wait_seconds": plan.wait_s,
+        "estimated_wait_seconds": plan.wait.p50_s,
+        "estimated_wait_p90_seconds": plan.wait.p90_s,
         "waiting": shown(plan.waiting),
         "as_of": instant(now),
     }

@@ -128,7 +128,7 @@ def _place(body: Body, now: int) -> Iterator[Sentence]:
     if position:
         parts.append(f"is {ordinal(position)} in the queue of {body['connector_type']}")
     if wait_s:
-        parts.append(f"should have its data in about {span(wait_s)} (at {clock(now + int(wait_s * 1000), now)})")
+        parts.append(f"should start in about {span(wait_s)} (at {clock(now + int(wait_s * 1000), now)})")
     if parts:
         yield Sentence(f"It {enumerated(parts)}.")
 

@@ -77,6 +77,6 @@ def _wait(body: Body, now: int) -> Iterator[str]:
     if position:
         parts.append(f"stand {ordinal(position)} in the queue")
     if wait_s:
-        parts.append(f"have its data in about {span(wait_s)} (at {clock(now + int(wait_s * 1000), now)})")
+        parts.append(f"start in about {span(wait_s)} (at {clock(now + int(wait_s * 1000), now)})")
     if parts:
         yield f"It would {enumerated(parts)}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
-from app.domain import board
+from app.domain import board, estimate
 from app.domain.health import Health
 from app.domain.messages import Ask, Offer, Returned, StepOutcome, Tick
 from app.domain.state import State, restore
@@ -43,7 +43,7 @@ def test_places_are_those_of_the_organisation_and_best_first() -> None:
         (request_id(3), 1), (request_id(4), 3),
     ]  # fmt: skip
     assert state.queued == 4
-    assert board.queue(state, 3, NOW, 2) == board.Queue((), (), 0.0)
+    assert board.queue(state, 3, NOW, 2) == board.Queue((), (), estimate.NOW)
     assert mine.first[0].waiting == {"reason": "quota", "until": NOW + 60_000, "bucket": "per_second"}
 
 
@@ -66,7 +66,7 @@ def test_the_wait_shrinks_with_time_without_a_step() -> None:
     now, later = board.place(state, request_id(1), NOW), board.place(state, request_id(1), LATER)
     assert now is not None
     assert later is not None
-    assert (now.wait_s, later.wait_s) == (60.0, 55.0)
+    assert (now.wait.p50_s, later.wait.p50_s) == (60.0, 55.0)
 
 
 def test_the_count_of_queued_requests_follows_every_move() -> None:
@@ -134,7 +134,7 @@ def test_a_plan_that_needs_nothing_costs_nothing() -> None:
     assert board.plan(state, accept(2, TODAY - 9, TODAY - 9), state.now).outcome == "attach"
     take(state, done(offer))
     plan = board.plan(state, accept(2, TODAY - 9, TODAY - 9), state.now)
-    assert (plan.outcome, plan.calls, plan.position, plan.wait_s) == ("reuse", {"reports": 0}, None, 0.0)
+    assert (plan.outcome, plan.calls, plan.position, plan.wait) == ("reuse", {"reports": 0}, None, estimate.NOW)
 
 
 def test_a_plan_joins_what_waits_and_may_bring_it_forward() -> None:

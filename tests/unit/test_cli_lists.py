@@ -20,10 +20,10 @@ def test_the_queue_is_a_table_and_what_is_left_of_the_quotas(ask: Run, door: Doo
     code, out, err = ask("queue")
     head, row, blank, *rest = out.splitlines()
     assert (code, err, blank) == (0, "", "")
-    assert head.split() == ["request", "place", "type", "report", "priority", "data", "in", "about", "why"]
+    assert head.split() == ["request", "place", "type", "report", "priority", "starts", "in", "about", "why"]
     assert row.split()[:6] == [REQUEST, "3", "DV360", "campaign_performance", "normal", "45"]
     assert row.endswith("as many fetches as may be are under way, of this account or of all")
-    assert rest[0].startswith("2 requests of yours queued, and 10 requests of others; the last should have its data in")
+    assert rest[0].startswith("2 requests of yours queued, and 10 requests of others; the last should start in")
     assert rest[1].startswith("DV360: 1,997 of 2,000 reports_per_day left, all free again at 2099-01-01 00:00:00")
     assert rest[2].startswith("DV360: its planner does not answer just now, as of 2026-01-01 00:00:03")
 

@@ -123,9 +123,9 @@ def test_watch_prints_a_line_for_each_change(ask: Run, door: Door) -> None:
     assert code == 0
     *lines, file = out.splitlines()
     assert [line.split("  ")[1] for line in lines] == [
-        "queued, place 3, data in about 45 s: the quota reports_per_day is used up until any moment now",
-        "queued, place 2, data in about 45 s: the quota reports_per_day is used up until any moment now",
-        "running 33 %, data in about 45 s",
+        "queued, place 3, starts in about 45 s: the quota reports_per_day is used up until any moment now",
+        "queued, place 2, starts in about 45 s: the quota reports_per_day is used up until any moment now",
+        "running 33 %, starts in about 45 s",
         "completed: 1,234 rows in 1 file",
     ]
     assert lines[-1].startswith("2026-01-01 00:00:06  ")

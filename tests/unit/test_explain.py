@@ -30,7 +30,7 @@ def test_a_queued_request_tells_who_asked_what_and_why_it_waits() -> None:
         "It was accepted at 00:00:00 (4 s ago).",
         f"It shares its fetch with 1 other request: {OTHER}.",
         "It waits: the quota reports_per_day is used up until 00:01:00 (in 56 s).",
-        "It is 3rd in the queue of DV360 and should have its data in about 45 s (at 00:00:49).",
+        "It is 3rd in the queue of DV360 and should start in about 45 s (at 00:00:49).",
     ]
 
 
@@ -116,7 +116,7 @@ def test_a_running_request() -> None:
         "Its first fetch began at 00:00:01 (3 s ago).",
         "1 attempt has been made so far.",
         "Calls are being made right now (33 % done).",
-        "It should have its data in about 5 s (at 00:00:09).",
+        "It should start in about 5 s (at 00:00:09).",
     ]
     provider = {"reason": "provider_running", "percent": 5, "until": None}
     assert "Now the provider is making the report (5 % done)." in told(body | {"waiting": provider})
@@ -232,7 +232,7 @@ def test_a_plan_tells_days_calls_buckets_and_place() -> None:
         ),
         "The quota reports_per_second has 1 of 1 call left and would lose 3.",
         "It would wait: the quota reports_per_day is used up until 00:00:46 (in 42 s).",
-        "It would stand 2nd in the queue and have its data in about 1 min 30 s (at 00:01:34).",
+        "It would stand 2nd in the queue and start in about 1 min 30 s (at 00:01:34).",
         "Nothing was asked for and nothing was spent: this is a plan.",
     ]
 

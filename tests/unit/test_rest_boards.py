@@ -107,6 +107,7 @@ async def test_the_queue_counts_everybody_and_names_the_callers(client: Client, 
         "request_id": request_id(2), "connector_id": CONNECTOR, "connector_type": "DV360",
         "report_type": "campaign_performance", "priority": "normal", "status": "queued", "queue_position": 2,
         "estimated_wait_seconds": body["requests"][0]["estimated_wait_seconds"],
+        "estimated_wait_p90_seconds": body["requests"][0]["estimated_wait_p90_seconds"],
         "waiting": body["requests"][0]["waiting"],
     }  # fmt: skip
     foreign = await body_of(client, world, "/queue", org_id=OTHER_ORG)
@@ -202,7 +203,7 @@ async def test_a_live_request_is_told_as_it_stands_now(client: Client, world: Re
     world.clock.advance(20)
     later = await body_of(client, world, path)
     moved = {name for name in first if first[name] != later[name]}
-    assert moved == {"as_of", "estimated_wait_seconds"}
+    assert moved == {"as_of", "estimated_wait_seconds", "estimated_wait_p90_seconds"}
     assert (later["as_of"], later["estimated_wait_seconds"]) == ("2026-01-01T00:00:20.000Z", 40.0)
     assert (later["queue_position"], later["status"], later["connector_id"]) == (1, "queued", CONNECTOR)
     assert later["waiting"]["reason"] == "quota"

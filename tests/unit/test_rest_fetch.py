@@ -62,6 +62,7 @@ async def test_a_decided_fetch_answers_with_its_place(client: Client, world: Res
         "status": "queued",
         "queue_position": 3,
         "estimated_wait_seconds": 45.0,
+        "estimated_wait_p90_seconds": None,
         "batched_with": ["req_" + "b" * 32],
         "rate_limit_status": {"current": 98, "limit": 100, "reset_at": "2026-01-01T00:01:00.000Z"},
         "waiting": {"reason": "quota", "bucket": "reports", "until": "2026-01-01T00:01:00.000Z"},

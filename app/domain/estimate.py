@@ -1,0 +1,172 @@
+"""When a waiting batch will probably start: p50 and p90 (docs/planner.md section 4).
+
+A raw estimate comes from the place in the line and the measured pace; what it leaves out is measured at every start, as
+the ratio of the real wait to the raw estimate that was frozen when the request was accepted. Median and 90th percentile
+of that ratio are followed by class and size of the estimate (stochastic approximation: Robbins and Monro, 1951).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.domain.pace import Ratios
+from app.domain.rate_limit import LONG_PERIOD_MS, Bucket
+from app.domain.rows import Batch, Request
+from app.domain.state import State
+
+PAUSE_MS = 120_000
+"""Work stopped for longer than this by a quota or a closure is no part of the pace: its end is known."""
+_FLOOR_MS = 1_000
+"""A wait below this is as good as none."""
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Seconds until the start: half of all start by ``p50_s``, nine of ten by ``p90_s``."""
+
+    p50_s: float
+    p90_s: float
+
+
+NOW = Expected(0.0, 0.0)
+
+
+def expected(state: State, batch: Batch, *, now: int | None = None) -> Expected:
+    """For a batch that waits. ``now`` may be later than the last step, for a look only."""
+    return _calibrated(state, batch.priority_class, raw_ms(state, batch, now))
+
+
+def planned(state: State, batch: Batch, waiting: Mapping[str, Any] | None, now: int) -> Expected:
+    """For a batch that is not there yet, and what would keep it (as ``dispatch`` says it)."""
+    if waiting is None:
+        return NOW
+    until = waiting["until"] or 0
+    return _calibrated(state, batch.priority_class, round(_common(state, batch, until, now)))
+
+
+def freeze(state: State, request: Request, batch: Batch | None) -> Request:
+    """Notes what is expected of a request when it is shown first, so that its start can be compared with it."""
+    if request.expected_ms is not None or request.started_at is not None or batch is None or batch.state != "queued":
+        return request
+    return replace(request, expected_ms=raw_ms(state, batch))
+
+
+def learn(state: State, request: Request) -> None:
+    """A request starts: its real wait against what was expected of it."""
+    if not request.expected_ms or request.started_at is not None:
+        return
+    key = _key(request.accept.priority_class, request.expected_ms)
+    old = state.ratios.get(key, Ratios())
+    wait_ms = max(0, state.now - request.accept.accepted_at)
+    ratio = math.log((wait_ms + _FLOOR_MS) / (request.expected_ms + _FLOOR_MS))
+    # Large steps first, then small ones for ever: what is learned must follow what changes.
+    gain = max(0.03, 1.0 / (old.count + 2))
+    middle = old.middle + gain * (1.0 if ratio > old.middle else -1.0)
+    high = old.high + gain * (1.8 if ratio > old.high else -0.2)
+    state.put(f"e/{key}", Ratios(middle, max(high, middle), old.count + 1))
+
+
+def raw_ms(state: State, batch: Batch, now: int | None = None) -> int:
+    """The estimate before calibration, ms."""
+    at = state.now if now is None else now
+    own, others = state.queue.reason(batch.batch_id), state.others_wait
+    wait = 0.0 if own is None else _own(state, batch, own["reason"], own["until"] or 0, at)
+    if others is not None:
+        wait = max(wait, _common(state, batch, others["until"] or 0, at))
+    return round(wait)
+
+
+def _common(state: State, batch: Batch, until: int, now: int) -> float:
+    """Behind everybody before it, at the pace at which work starts; quotas that end before it are waited for."""
+    ahead = state.queue.rank(batch) - 1
+    gap = pace_ms(state)
+    return max(max(until - now, gap) + ahead * gap, _calendar(state, batch, ahead, gap, now))
+
+
+def _calendar(state: State, batch: Batch, ahead: int, gap: float, now: int) -> float:
+    """What long quotas make of it: so many fetches fit into what is left, the rest waits for the next days."""
+    worst = 0.0
+    for bucket, calls in _spent(state, batch):
+        if not bucket.calendar and bucket.quota.period_ms < LONG_PERIOD_MS:
+            continue
+        window = bucket.window(now)
+        fit, over = window.remaining // calls, ahead - window.remaining // calls
+        if ahead < fit:
+            continue
+        each = bucket.quota.period_ms * calls / bucket.quota.limit
+        if not bucket.calendar:
+            worst = max(worst, (over + 1) * each)
+            continue
+        days, rest = divmod(over, max(1, bucket.quota.limit // calls))
+        worst = max(worst, bucket.next_day(now) - now + days * _DAY_MS + (rest + 1) * gap)
+    return worst
+
+
+def _own(state: State, batch: Batch, reason: str, until: int, now: int) -> float:
+    """What keeps the batch or its lane alone."""
+    wait = float(max(0, until - now))
+    ahead = state.queue.ahead_in_lane(batch.batch_id)
+    if reason == "quota":
+        each = max((_each(state, bucket, calls) for bucket, calls in _spent(state, batch)), default=0.0)
+        return wait + ahead * each
+    if reason == "concurrency":
+        return (ahead + 1) * state.pace.hold_ms / max(2, (state.rules.max_concurrent + 1) // 2)
+    if reason == "overlapping_fetch":
+        return state.mean_ms or state.pace.hold_ms
+    return wait
+
+
+def _each(state: State, bucket: Bucket, calls: int) -> float:
+    return (bucket.quota.period_ms + state.pace.latency_ms) * calls / bucket.quota.limit
+
+
+def _spent(state: State, batch: Batch) -> list[tuple[Bucket, int]]:
+    """The buckets that a fetch spends from, and how many calls of it."""
+    limits, rules = state.limits_of(batch.connector), state.rules_of(batch.connector)
+    return [
+        (bucket, calls)
+        for charge, calls in rules.minimum_calls.items()
+        for bucket in limits.of(charge, batch.connector)
+        if bucket.quota.enforced and calls
+    ]
+
+
+def pace_ms(state: State) -> float:
+    """Time between two starts while work waits: what was measured, and the slots' own share before that."""
+    pace = state.pace
+    prior = pace.hold_ms / state.rules.max_concurrent
+    return (pace.elapsed_ms + 3 * prior) / (pace.starts + 3)
+
+
+def observe(state: State, starts: int) -> None:
+    """After a look at the queue: so many fetches started. Time counts while somebody who could start was left."""
+    pace = state.pace
+    if pace.since is not None:
+        pace.elapsed_ms += max(0, state.now - pace.since)
+        pace.starts += starts
+        keep = 0.98**starts
+        pace.elapsed_ms, pace.starts = pace.elapsed_ms * keep, pace.starts * keep
+    wait = state.others_wait
+    pace.since = None if wait is None else max(state.now, wait["until"] or 0) if _paused(state) else state.now
+
+
+def _paused(state: State) -> bool:
+    wait = state.others_wait
+    return wait is not None and (wait["until"] or 0) - state.now > PAUSE_MS
+
+
+def _key(priority_class: int, raw: int) -> str:
+    """Class and size: the sizes are 4 s, 16 s, about 1, 4, 17 minutes, 1 hour and more."""
+    return f"{priority_class}:{min(7, int(math.log(max(1.0, raw / 1_000), 4)))}"
+
+
+def _calibrated(state: State, priority_class: int, raw: int) -> Expected:
+    if raw <= 0:
+        return NOW
+    ratios = state.ratios.get(_key(priority_class, raw), Ratios())
+    p50, p90 = (max(0.0, (raw + _FLOOR_MS) * math.exp(x) - _FLOOR_MS) for x in (ratios.middle, ratios.high))
+    return Expected(round(p50 / 1_000, 1), round(p90 / 1_000, 1))
