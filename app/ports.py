@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.domain.messages import Accept, Event, Offer, RequestView, StoredFile
+from app.domain.messages import Accept, Event, Offer, RequestView, StoredFile, Usage
 from app.domain.model import ConnectorFacts, Quota, ReportType
 
 
@@ -33,10 +33,11 @@ class Permit:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a call has ended: milliseconds until its answer began (or until it failed), and whether the provider did its
-    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx)."""
+    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx). ``usage``: what its headers told of quotas."""
 
     latency_ms: int
     ok: bool
+    usage: tuple[Usage, ...] = ()
 
 
 class Permits(Protocol):

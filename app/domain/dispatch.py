@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from app.domain import batching, closing, events, leases, rate_limit
+from app.domain import batching, closing, events, jobs, leases, rate_limit, reserve
 from app.domain.messages import Event
+from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Bucket, Full
 from app.domain.rows import Batch
 from app.domain.state import State
@@ -23,10 +24,10 @@ def dispatch(state: State) -> None:
     full: dict[tuple[str, str], Full] = {}
     busy, most = _slots_by_account(state), _most_slots(state)
     for batch_id in state.queue:
-        if free <= 0:
+        batch = state.batches[batch_id]
+        if free <= 0 or jobs.full(state, batch.connector.connector_type):
             state.others_wait, state.others_from = _reason("concurrency", None), batch_id
             return
-        batch = state.batches[batch_id]
         if batch.data_set in state.moved:
             continue  # not looked at again yet: it may need nothing
         scope = (batch.connector.account_id, batch.connector.subject)
@@ -112,7 +113,7 @@ def room(state: State, batch: Batch, look_at: int | None = None) -> Full | None:
         for bucket in limits.of(charge, batch.connector):
             long = bucket.calendar or bucket.quota.period_ms >= rate_limit.LONG_PERIOD_MS
             need = max(1, calls - batch.calls) if long else 1
-            full = test([bucket], now, batch.batch_id, need)
+            full = test([bucket], now, batch.batch_id, need, whole=reserve.whole(batch))
             if full is not None and (worst is None or full.until > worst.until):
                 worst = full
     return worst
@@ -133,7 +134,8 @@ def _reason(reason: str, until: int | None, bucket: str | None = None) -> dict[s
 
 def slot_reason(state: State) -> dict[str, Any] | None:
     """Why a fetch that could start waits all the same: every slot is taken."""
-    return _reason("concurrency", None) if len(state.leases) >= state.rules.max_concurrent else None
+    taken = len(state.leases) >= state.rules.max_concurrent or any(jobs.full(state, t) for t in state.in_flight)
+    return _reason("concurrency", None) if taken else None
 
 
 def quota_reason(full: Full) -> dict[str, Any]:
@@ -145,25 +147,31 @@ def blocked(state: State, batch: Batch, full: Full) -> None:
     """A full or closed bucket keeps the batch; demand that first meets a full bucket is worth one event."""
     wait(state, batch, "quota", full.until, full.key.partition("|")[0])
     state.blocked_until = full.until if state.blocked_until is None else min(state.blocked_until, full.until)
-    announce_full(state, batch, full)
+    announce_full(state, batch.connector, full)
 
 
-def announce_full(state: State, batch: Batch, full: Full) -> None:
-    """``rate_limit_hit`` when demand first waits on our own full count; again only after one period not full."""
-    bucket = state.limits_of(batch.connector).buckets[full.key]
+def announce_full(state: State, connector: ConnectorFacts, full: Full) -> None:
+    """``rate_limit_hit`` when demand first waits on our own full count; again only after one period not full. A bucket
+    whose room is only kept for others is not full."""
+    if full.kept:
+        return
+    bucket = state.limits_of(connector).buckets[full.key]
     quiet = bucket.full_at and state.now - bucket.full_at <= bucket.quota.period_ms
     bucket.full_at = state.now
     if full.closed or quiet:
         return
-    state.changes.events.append(limit_event(state, batch, bucket, full.until, "local", others=False))
+    others = bucket.others(state.now) > 0
+    state.changes.events.append(limit_event(state, connector, bucket, full.until, "local", others=others))
 
 
-def limit_event(state: State, batch: Batch, bucket: Bucket, until: int, source: str, *, others: bool) -> Event:
+def limit_event(
+    state: State, connector: ConnectorFacts, bucket: Bucket, until: int, source: str, *, others: bool
+) -> Event:
     """``rate_limit_hit`` for a bucket; a connector is named only where it alone spends from it."""
     quota = bucket.quota
     return events.rate_limit_hit(
         now=state.now,
-        connector_type=batch.connector.connector_type,
+        connector_type=connector.connector_type,
         bucket=bucket.key,
         scope=quota.scope,
         limit=quota.limit,
@@ -171,6 +179,6 @@ def limit_event(state: State, batch: Batch, bucket: Bucket, until: int, source: 
         until_at=until,
         source=source,
         spent_by_others=others,
-        org_id=batch.connector.org_id if quota.scope == "account" else None,
-        connector_id=batch.connector.connector_id if quota.scope == "account" else None,
+        org_id=connector.org_id if quota.scope == "account" else None,
+        connector_id=connector.connector_id if quota.scope == "account" else None,
     )

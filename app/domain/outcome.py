@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import batching, closing, coverage, dispatch, events, lifecycle, retry
+from app.domain import batching, closing, coverage, dispatch, events, jobs, lifecycle, retry
 from app.domain.coverage import day_state
 from app.domain.errors import ErrorClass, Failure, Throttle
 from app.domain.messages import StepOutcome, StoredFile
@@ -59,7 +59,7 @@ def running(state: State, batch: Batch, outcome: StepOutcome) -> None:
         unheard=0,
         remote=dict(outcome.remote or {}),
         percent=outcome.percent,
-        not_before=state.now + int(delay * 1000),
+        not_before=state.now + jobs.poll_delay_ms(state, batch, int(delay * 1000)),
     )
     state.put_batch(row)
     state.remind(row.not_before, "batch", row.batch_id)
@@ -193,11 +193,13 @@ def _close(state: State, batch: Batch, bucket: Bucket, throttle: Throttle) -> in
         doublings = old.doublings + (not was_closed) if old is not None and recent else 0
         until = state.now + min(_LONGEST_CLOSURE_MS, _FIRST_CLOSURE_MS * 2**doublings)
     until = max(until, bucket.closed_until)
-    others = bucket.used(state.now) < bucket.quota.limit
+    others = bucket.used(state.now) < bucket.quota.limit or bucket.others(state.now) > 0
     state.put(f"x/{bucket.key}", Closure(until, doublings))
     state.limits_of(batch.connector).close(bucket.key, until)
     if not was_closed:
-        state.changes.events.append(dispatch.limit_event(state, batch, bucket, until, "provider", others=others))
+        state.changes.events.append(
+            dispatch.limit_event(state, batch.connector, bucket, until, "provider", others=others)
+        )
     return until
 
 

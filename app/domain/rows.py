@@ -91,6 +91,13 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """What a provider has told of others' calls in a bucket: ``Bucket.told``."""
+
+    told: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Closure:
     """A bucket that a provider's throttle closed; ``doublings`` for throttles that named no time."""
 

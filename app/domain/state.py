@@ -18,7 +18,7 @@ from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestVie
 from app.domain.model import ConnectorFacts
 from app.domain.priority_queue import PriorityQueue
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
-from app.domain.rows import Batch, Closure, Mark, Request
+from app.domain.rows import Batch, Closure, Mark, Others, Request
 from app.domain.rules import ConnectorRules, Rules
 
 
@@ -55,6 +55,7 @@ KINDS: Mapping[str, type] = {
     "p": PermitRow,
     "m": Mark,
     "x": Closure,
+    "u": Others,
     "h": Health,
 }
 """Row key prefix -> row class. ``d/<bucket>`` rows (calendar counts) and ``o`` (inbox position) are plain JSON."""
@@ -73,6 +74,7 @@ class State:
     marks: dict[str, Mark] = field(default_factory=dict)
     closures: dict[str, Closure] = field(default_factory=dict)
     days: dict[str, dict[int, int]] = field(default_factory=dict)
+    others: dict[str, Others] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
     """By connector id."""
     by_org: dict[int, dict[str, None]] = field(default_factory=dict)
@@ -83,6 +85,8 @@ class State:
     queue: PriorityQueue = field(default_factory=PriorityQueue)
     open_batches: dict[str, dict[str, None]] = field(default_factory=dict)
     """Data set -> its open batches, in order of creation."""
+    in_flight: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Connector type -> batches that a worker or the provider works on."""
     leases: dict[str, Lease] = field(default_factory=dict)
     asks: dict[str, tuple[Ask, int]] = field(default_factory=dict)
     due: list[tuple[int, str, str]] = field(default_factory=list)
@@ -105,6 +109,8 @@ class State:
     """When the first of the waiting asks may find room."""
     restored: bool = False
     """Rows were read back and no step was taken yet."""
+    doubted: tuple[int, tuple[str, ...]] | None = None
+    """Rows of these types were older than what had been done at that instant (``domain.restoring``)."""
     changes: Changes = field(default_factory=Changes)
 
     def put(self, key: str, row: Any) -> None:
@@ -138,6 +144,7 @@ class State:
         self.polls.pop(batch_id, None)
         self.waiting.pop(batch_id, None)
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
+        self.in_flight.get(row.connector.connector_type, {}).pop(batch_id, None)
         self.release(row)
 
     def release(self, row: Batch) -> None:
@@ -197,17 +204,20 @@ class State:
     def _table(self, kind: str) -> dict[str, Any]:
         tables: dict[str, dict[str, Any]] = {
             "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
-            "x": self.closures, "d": self.days, "h": self.health,
+            "x": self.closures, "d": self.days, "h": self.health, "u": self.others,
         }  # fmt: skip
         return tables[kind]
 
     def index_batch(self, row: Batch) -> None:
         """Brings queue, leases and the data set's index in step with a batch's row."""
         self.open_batches.setdefault(row.data_set, {})[row.batch_id] = None
+        in_flight = self.in_flight.setdefault(row.connector.connector_type, {})
         if row.state == "queued":
+            in_flight.pop(row.batch_id, None)
             self.queue.enqueue(row.batch_id, row.priority_class, row.accepted_at)
             self.leases.pop(row.batch_id, None)
         else:
+            in_flight[row.batch_id] = None
             self.queue.remove(row.batch_id)
             self.waiting.pop(row.batch_id, None)
         if row.state == "remote":
@@ -240,7 +250,7 @@ def _restore_limits(state: State) -> None:
         limits = state.limits_of_type(connector_type)
         for key, closure in state.closures.items():
             limits.close(key, closure.until)
-        limits.restore(state.permits.values(), state.days)
+        limits.restore(state.permits.values(), state.days, {key: row.told for key, row in state.others.items()})
 
 
 def _restore_reminders(state: State) -> None:
