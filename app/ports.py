@@ -162,6 +162,10 @@ class Connector(Protocol):
     poll_schedule_s: Sequence[float]
     """Seconds before poll 1, 2, ...; the last repeats."""
 
+    def usage(self, headers: Mapping[str, str]) -> Sequence[Usage]:
+        """What an answer's headers (names in lower case) tell of the provider's own counts; nothing where it has no
+        such headers."""
+
     async def step(self, offer: Offer, calls: Calls) -> Running | Ready:
         """Runs one step. Raises ``ProviderError`` with the classified failure."""
 

@@ -20,6 +20,12 @@ def doubt(state: State, at: int, connector_types: Iterable[str]) -> None:
     state.doubted = (at, tuple(connector_types))
 
 
+def distrusted_until(state: State) -> int:
+    """When the last bucket closed by such rows opens again (ms); 0 where there was none."""
+    doubted = (row.until for key, row in state.closures.items() if key.endswith(f"|{EVERY_SCOPE}"))
+    return max(doubted, default=0)
+
+
 def close_doubted(state: State) -> None:
     """The first thing of the first step: the closures are durable with whatever it decides."""
     if state.doubted is None:
