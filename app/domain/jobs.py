@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import LONG_PERIOD_MS, Bucket
 from app.domain.rows import Batch
@@ -30,8 +32,9 @@ def _short(bucket: Bucket) -> bool:
 
 
 def _least_ms(state: State, connector: ConnectorFacts, bucket: Bucket) -> int:
-    """In which all that spend from the bucket have been asked for once."""
+    """In which half of the bucket lets all that spend from it be asked for once."""
     who = {"application": "connector_type", "account": "account_id", "user": "subject"}[bucket.quota.scope]
     others = (state.batches[name].connector for name in state.in_flight.get(connector.connector_type, ()))
     waiting: int = sum(getattr(other, who) == getattr(connector, who) for other in others)
-    return -(-waiting * bucket.quota.period_ms // max(1, bucket.quota.limit // 2))
+    held_ms = bucket.quota.period_ms + bucket.response_ms
+    return math.ceil(2 * waiting * held_ms / bucket.quota.limit)

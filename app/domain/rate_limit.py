@@ -121,6 +121,8 @@ class Bucket:
     first ones to go first; calendar (day ordinal, calls)."""
     freed: deque[int] = field(default_factory=deque)
     """When the slots that were freed within the last lifetime became free (sliding)."""
+    response_ms: float = 0.0
+    """Moving mean of the time from a permit's grant to its return (sliding): a slot is taken so much longer."""
 
     @property
     def calendar(self) -> bool:
@@ -215,6 +217,9 @@ class Bucket:
         """Counts a permit, new or read back from its row."""
         if self.calendar:
             return
+        if row.returned_at is not None:
+            took = min(row.returned_at - row.granted_at, self.lifetime_ms)
+            self.response_ms += (took - self.response_ms) / 10
         free = self._slot_free_at(row)
         self.taken[row.ask_id] = free
         heapq.heappush(self.order, (free, row.ask_id))
