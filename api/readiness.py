@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from app.domain import restoring
 from app.services.status import Check, CheckState
 from app.streams.follower import Follower
 from app.streams.kafka import Publisher
@@ -33,7 +34,7 @@ class Readiness:
         probes = await asyncio.gather(
             self._probe("postgres", self._database.check), self._probe("redis", self._cache.check)
         )
-        return [self._broker(), self._tables(), *probes]
+        return [self._broker(), self._tables(), self._quotas(), *probes]
 
     def alive(self) -> bool:
         """False only while an owned planner has been in one step for two minutes though the broker answers: its
@@ -69,6 +70,12 @@ class Readiness:
         if not all(owner.ready for owner in self._ownership.owners.values()):
             return Check("tables", CheckState.FAILED, "reading planner rows")
         return Check("tables", CheckState.OK)
+
+    def _quotas(self) -> Check:
+        owners = [o for o in self._ownership.owners.values() if o.ready]
+        if any(restoring.distrusted_until(o.state) > time.time() * 1000 for o in owners):
+            return Check("quotas", CheckState.DEGRADED, "planner rows were older than what was done: quotas are closed")
+        return Check("quotas", CheckState.OK)
 
     @staticmethod
     async def _probe(name: str, check: Callable[[], Awaitable[Any]]) -> Check:

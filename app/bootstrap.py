@@ -74,6 +74,7 @@ def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
                 minimum_calls=connector.minimum_calls,
                 poll_schedule_s=tuple(connector.poll_schedule_s),
                 cost_per_call=f"{settings.cost_per_call.of(name):f}",
+                max_remote_jobs=settings.rate_limit.of(name).max_remote_jobs,
             )
             for name, connector in connectors.items()
         },
@@ -155,6 +156,7 @@ class Fetching:
             limits=self.limits,
             crash=self.point,
             observe=lambda ending: self.metrics.provider_requests_total.labels(kind, ending).inc(),
+            usage=self.connectors[kind].usage,
         )
         return await run_step(
             offer,
@@ -304,14 +306,16 @@ def _planner(
     )  # fmt: skip
 
     async def take_over(partitions: set[int]) -> None:
+        doubted = ownership.doubted
         await ownership.take_over(partitions, faust_touches.generation(topo.app))
         metrics.table_recovery_seconds.labels("planner").observe(ownership.recovery_s)
+        metrics.old_rows_total.inc(ownership.doubted - doubted)
         await shell.announce_members()
 
     def positions() -> dict[Any, int]:
         return {TP(topic, p): offset for (topic, p), offset in ownership.positions().items()}
 
-    faust_touches.install(topo.app, take_over=take_over, positions=positions, crash=point)
+    faust_touches.install(topo.app, take_over=take_over, positions=positions, written=ownership.written, crash=point)
 
     async def settle(*_args: Any, **_kwargs: Any) -> None:
         await ownership.settle()

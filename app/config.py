@@ -25,6 +25,7 @@ _MUST_BE_SET: Final = (
 )  # fmt: skip
 """What has no sensible default in production."""
 
+_HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
 _WIDEST: Final = ("application", "account", "user")
 _NO_DATA: Final = frozenset({"entities", "write", "downloads"})
@@ -221,15 +222,17 @@ def effective_quotas(defaults: Sequence[Quota], settings: Settings) -> tuple[Quo
 
     ``requests_per_minute`` sets the 60 s bucket of widest scope that data calls spend, ``requests_per_hour`` the
     account's hour, ``daily_limit`` the application's day, each with its own calendar. Where a provider has no such
-    bucket, one is added: a limit that somebody set is kept.
+    bucket, one is added: a limit that somebody set is kept. ``reserve`` is that of all quotas of an hour or longer.
     """
     found: list[Quota] = []
     for connector_type in dict.fromkeys(quota.connector_type for quota in defaults):
         quotas = [quota for quota in defaults if quota.connector_type == connector_type]
         limit = settings.rate_limit.of(connector_type)
         quotas = _overridden(quotas, "requests_per_minute", limit.requests_per_minute, 60_000, _WIDEST)
-        quotas = _overridden(quotas, "requests_per_hour", limit.requests_per_hour, 3_600_000, ("account",))
+        quotas = _overridden(quotas, "requests_per_hour", limit.requests_per_hour, _HOUR_MS, ("account",))
         quotas = _overridden(quotas, "daily_limit", limit.daily_limit, _DAY_MS, ("application",))
+        if limit.reserve is not None:
+            quotas = [replace(q, reserve=limit.reserve) if q.period_ms >= _HOUR_MS else q for q in quotas]
         found += [replace(quota, enforced=False) for quota in quotas] if limit.shadow else quotas
     return tuple(found)
 

@@ -232,10 +232,16 @@ class Queue(Section):
     premium_weight: Annotated[int, Field(ge=1, le=100)] = 2
 
 
+Share = Annotated[Decimal, Field(ge=0, le=Decimal("0.9"), decimal_places=4, allow_inf_nan=False)]
+"""Of a limit that is kept for a few; never all of it."""
+
+
 class RateLimit(Section):
     requests_per_minute: Count | None = None
     requests_per_hour: Count | None = None
     daily_limit: Count | None = None
+    reserve: Share | None = None
+    max_remote_jobs: Count = 100
     shadow: bool = False
 
 

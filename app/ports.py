@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.domain.messages import Accept, Event, Offer, RequestView, StoredFile
+from app.domain.messages import Accept, Event, Offer, RequestView, StoredFile, Usage
 from app.domain.model import ConnectorFacts, Quota, ReportType
 
 
@@ -33,10 +33,11 @@ class Permit:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a call has ended: milliseconds until its answer began (or until it failed), and whether the provider did its
-    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx)."""
+    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx). ``usage``: what its headers told of quotas."""
 
     latency_ms: int
     ok: bool
+    usage: tuple[Usage, ...] = ()
 
 
 class Permits(Protocol):
@@ -160,6 +161,10 @@ class Connector(Protocol):
     """Charge -> the fewest calls one whole fetch needs; reserved at dispatch in long quotas (R3)."""
     poll_schedule_s: Sequence[float]
     """Seconds before poll 1, 2, ...; the last repeats."""
+
+    def usage(self, headers: Mapping[str, str]) -> Sequence[Usage]:
+        """What an answer's headers (names in lower case) tell of the provider's own counts; nothing where it has no
+        such headers."""
 
     async def step(self, offer: Offer, calls: Calls) -> Running | Ready:
         """Runs one step. Raises ``ProviderError`` with the classified failure."""

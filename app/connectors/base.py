@@ -23,8 +23,9 @@ from app.connectors.body import Limits
 from app.connectors.failures import transport_failure
 from app.connectors.hosts import Hosts, checked
 from app.connectors.session import DEPARTURE, AlreadyDeparted, Departure, StalePermit
+from app.connectors.usage import ReadUsage, no_usage
 from app.domain.errors import PermitDenied, ProviderError
-from app.domain.messages import Offer
+from app.domain.messages import Offer, Usage
 from app.ports import Clock, Ended, HttpAnswer, HttpStream, Permit, Permits, TokenSource
 
 __all__ = ["Hosts", "Limits", "ProviderHttp"]
@@ -123,7 +124,8 @@ class ProviderHttp:
     """``ports.Calls`` for one step of one offer; cheap to make, over the shared session (``session.provider_session``).
 
     ``crash`` is told the crash points ``token_read``, ``request_sent`` and ``response_begun``. ``observe`` hears how
-    each request that left ended: with its HTTP status, or the code of what came instead of an answer.
+    each request that left ended: with its HTTP status, or the code of what came instead of an answer. ``usage`` reads
+    the headers of every answer.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class ProviderHttp:
         limits: Limits | None = None,
         crash: Callable[[str], None] = lambda _point: None,
         observe: Callable[[str], None] = lambda _ending: None,
+        usage: ReadUsage = no_usage,
     ) -> None:
         self.made = 0
         self.first_at: int | None = None
@@ -150,6 +153,7 @@ class ProviderHttp:
         self._limits = limits or Limits()
         self._crash = crash
         self._observe = observe
+        self._usage = usage
 
     async def request(
         self,
@@ -286,7 +290,15 @@ class ProviderHttp:
     def _end(self, exchange: _Exchange, *, ok: bool) -> None:
         # Closes the connection unless the body was read to its end, in which case it is back in the pool already.
         exchange.response.close()
-        self._permits.give_back(exchange.permit, Ended(exchange.latency_ms, ok))
+        self._permits.give_back(exchange.permit, Ended(exchange.latency_ms, ok, self._told(exchange.response)))
+
+    def _told(self, response: aiohttp.ClientResponse) -> tuple[Usage, ...]:
+        """What the headers tell of quotas. They are the provider's: nothing in them may cost a permit its return."""
+        try:
+            return tuple(self._usage(_lower(response)))
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+            log.warning("unreadable_usage", extra={"error": type(error).__name__})
+            return ()
 
 
 def _headers(call: _Call, token: str | None) -> dict[str, str]:

@@ -31,6 +31,10 @@ class AlreadyDeparted(Exception):
     """aiohttp wanted to send the request again on a new connection: that needs a permit of its own."""
 
 
+class Unpermitted(Exception):
+    """A request without a permit; a fault of ours."""
+
+
 class RefusedAddress(OSError):
     """A host name led to an address that may not be called."""
 
@@ -71,18 +75,18 @@ DEPARTURE: ContextVar[Departure | None] = ContextVar("departure", default=None)
 
 
 class PermittedRequest(aiohttp.ClientRequest):
-    """Asks the current departure between connecting and writing."""
+    """Asks the current departure between connecting and writing. Without one nothing leaves: every call counts."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         departure = DEPARTURE.get()
-        if departure is not None:
-            departure.leave(reused=conn.protocol in _USED)
+        if departure is None:
+            raise Unpermitted
+        departure.leave(reused=conn.protocol in _USED)
         _USED.add(conn.protocol)
         response = await super().send(conn)
-        if departure is not None:
-            # A body is written by a task that has not had its first turn yet (aiohttp, Python < 3.12).
-            await asyncio.sleep(0)
-            departure.sent()
+        # A body is written by a task that has not had its first turn yet (aiohttp, Python < 3.12).
+        await asyncio.sleep(0)
+        departure.sent()
         return response
 
 

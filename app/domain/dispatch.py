@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from app.domain import batching, closing, estimate, events, leases, rate_limit
-from app.domain.line import Topic
+from app.domain import batching, closing, estimate, events, jobs, leases, rate_limit, reserve
 from app.domain.messages import Event
+from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Bucket, Full
 from app.domain.rows import Batch
 from app.domain.state import State
@@ -25,38 +25,45 @@ def dispatch(state: State) -> None:
     for account in line.parked("slots"):
         if busy[account] < most:
             line.wake(("slots", account))
-    free, before = state.rules.max_concurrent - len(state.leases), len(state.leases)
-    floors = True
-    while free > 0:
+    before, floors = len(state.leases), True
+    while state.others_wait is None:
         due = line.neediest() if floors else None
         batch_id = due or line.best()
         if batch_id is None:
             break
         batch = state.batches[batch_id]
-        if _stopped(state, batch, busy[batch.connector.account_id] >= most):
+        if len(state.leases) >= state.rules.max_concurrent or jobs.full(state, batch.connector.connector_type):
+            state.others_wait = _reason("concurrency", None)
+        elif _stopped(state, batch, busy[batch.connector.account_id] >= most):
             continue
-        full = room(state, batch)
-        if full is None:
+        elif (full := room(state, batch)) is None:
             line.started(batch, floor=due is not None)
             leases.lease(state, batch)
             busy[batch.connector.account_id] += 1
-            free -= 1
-        elif not _shuts_all(state, batch, full):
-            _park(state, batch, quota_reason(full), [("bucket", full.key)])
-            announce_full(state, batch, full)
-        elif due is not None:
-            floors = False  # what keeps this class out may let a better one in
         else:
-            announce_full(state, batch, full)
-            _tell(state, batch, quota_reason(full))
-            state.others_wait = quota_reason(full)
-            state.blocked_until = min(full.until, state.blocked_until or full.until)
-            break
-    else:
-        state.others_wait = None if line.best() is None else _reason("concurrency", None)
+            floors = _blocked(state, batch, full, by_floor=due is not None)
     estimate.observe(state, len(state.leases) - before)
     wakes = [at for at in (state.blocked_until, line.next_wake()) if at is not None]
     state.blocked_until = min(wakes, default=None)
+
+
+def _blocked(state: State, batch: Batch, full: Full, *, by_floor: bool) -> bool:
+    """A full bucket keeps the batch, its lane, or everybody. Whether the floors' turn may still be taken."""
+    reason, topic = quota_reason(full), ("bucket", full.key)
+    aged = full.kept and state.queue.aged(batch.batch_id)
+    if not aged and _shuts_all(state, batch, full):
+        if by_floor:
+            return False  # what keeps this class out may let a better one in
+        state.others_wait = reason
+        state.blocked_until = min(full.until, state.blocked_until or full.until)
+    elif aged:
+        # It stands before others that the reserve does not keep out.
+        state.queue.hold(batch.batch_id, reason, topic=topic)
+    else:
+        state.queue.park(batch.batch_id, reason, [topic])
+    announce_full(state, batch.connector, full)
+    _tell(state, batch, reason)
+    return True
 
 
 def _stopped(state: State, batch: Batch, account_full: bool) -> bool:
@@ -76,11 +83,6 @@ def _stopped(state: State, batch: Batch, account_full: bool) -> bool:
         return False
     _tell(state, batch, reason)
     return True
-
-
-def _park(state: State, batch: Batch, reason: dict[str, Any], topics: list[Topic]) -> None:
-    state.queue.park(batch.batch_id, reason, topics)
-    _tell(state, batch, reason)
 
 
 def _tell(state: State, batch: Batch, reason: dict[str, Any]) -> None:
@@ -160,7 +162,7 @@ def room(state: State, batch: Batch, look_at: int | None = None) -> Full | None:
         for bucket in limits.of(charge, batch.connector):
             long = bucket.calendar or bucket.quota.period_ms >= rate_limit.LONG_PERIOD_MS
             need = max(1, calls - batch.calls) if long else 1
-            full = test([bucket], now, batch.batch_id, need)
+            full = test([bucket], now, batch.batch_id, need, whole=reserve.whole(batch))
             if full is not None and (worst is None or full.until > worst.until):
                 worst = full
     return worst
@@ -172,7 +174,8 @@ def _reason(reason: str, until: int | None, bucket: str | None = None) -> dict[s
 
 def slot_reason(state: State) -> dict[str, Any] | None:
     """Why a fetch that could start waits all the same: every slot is taken."""
-    return _reason("concurrency", None) if len(state.leases) >= state.rules.max_concurrent else None
+    taken = len(state.leases) >= state.rules.max_concurrent or any(jobs.full(state, t) for t in state.in_flight)
+    return _reason("concurrency", None) if taken else None
 
 
 def quota_reason(full: Full) -> dict[str, Any]:
@@ -180,23 +183,29 @@ def quota_reason(full: Full) -> dict[str, Any]:
     return _reason("quota", full.until, full.key.partition("|")[0])
 
 
-def announce_full(state: State, batch: Batch, full: Full) -> None:
-    """``rate_limit_hit`` when demand first waits on our own full count; again only after one period not full."""
-    bucket = state.limits_of(batch.connector).buckets[full.key]
+def announce_full(state: State, connector: ConnectorFacts, full: Full) -> None:
+    """``rate_limit_hit`` when demand first waits on our own full count; again only after one period not full. A bucket
+    whose room is only kept for others is not full."""
+    if full.kept:
+        return
+    bucket = state.limits_of(connector).buckets[full.key]
     quiet = bucket.full_at and state.now - bucket.full_at <= bucket.quota.period_ms
     # Nobody looks again before that, so that it was full all the while.
     bucket.full_at = full.until
     if full.closed or quiet:
         return
-    state.changes.events.append(limit_event(state, batch, bucket, full.until, "local", others=False))
+    others = bucket.others(state.now) > 0
+    state.changes.events.append(limit_event(state, connector, bucket, full.until, "local", others=others))
 
 
-def limit_event(state: State, batch: Batch, bucket: Bucket, until: int, source: str, *, others: bool) -> Event:
+def limit_event(
+    state: State, connector: ConnectorFacts, bucket: Bucket, until: int, source: str, *, others: bool
+) -> Event:
     """``rate_limit_hit`` for a bucket; a connector is named only where it alone spends from it."""
     quota = bucket.quota
     return events.rate_limit_hit(
         now=state.now,
-        connector_type=batch.connector.connector_type,
+        connector_type=connector.connector_type,
         bucket=bucket.key,
         scope=quota.scope,
         limit=quota.limit,
@@ -204,6 +213,6 @@ def limit_event(state: State, batch: Batch, bucket: Bucket, until: int, source: 
         until_at=until,
         source=source,
         spent_by_others=others,
-        org_id=batch.connector.org_id if quota.scope == "account" else None,
-        connector_id=batch.connector.connector_id if quota.scope == "account" else None,
+        org_id=connector.org_id if quota.scope == "account" else None,
+        connector_id=connector.connector_id if quota.scope == "account" else None,
     )

@@ -153,6 +153,11 @@ class Line:
         entry = self._entries.get(batch_id)
         return None if entry is None else self._order.rank(entry.key) + 1
 
+    def aged(self, batch_id: str) -> bool:
+        """Whether a batch stands better than its class because it has waited for so long."""
+        entry = self._entries.get(batch_id)
+        return entry is not None and entry.aged
+
     def ahead_in_lane(self, batch_id: str) -> int:
         """How many of its lane go before it."""
         entry = self._entries.get(batch_id)

@@ -53,15 +53,17 @@ class Cancel:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Worker -> planner: may step ``step_no`` of (batch, epoch) make one call with this charge? ``data`` marks the call
-    whose answer is the data: the data set's version is drawn with its permit (R7)."""
+    whose answer is the data: the data set's version is drawn with its permit (R7). A call that belongs to no fetch, as
+    a list of accounts, has no batch, and ``connector`` says whose grant and account it is made with."""
 
     ask_id: str
     worker: str
-    batch_id: str
+    batch_id: str | None
     epoch: int
     step_no: int
     charge: str
     data: bool = False
+    connector: ConnectorFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,33 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """How much of a quota is spent, as the headers of an answer say: calls ``used``, calls ``remaining``, or the
+    ``percent`` that is used. ``scope`` names another account or user than the call's own."""
+
+    quota: str
+    used: int | None = None
+    remaining: int | None = None
+    percent: float | None = None
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A usage and the permit whose call was told it."""
+
+    ask_id: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class Returned:
     """Worker -> planner: these permits' calls have ended (answered, failed or never sent). ``ends``: of each that left,
     in (ask id, ms until its answer began, 1 if the provider did its part else 0)."""
 
     ask_ids: tuple[str, ...]
     ends: tuple[tuple[str, int, int], ...] = ()
+    usage: tuple[Told, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

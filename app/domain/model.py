@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from enum import StrEnum
 
 PARTITIONS = 8
@@ -192,3 +193,5 @@ class Quota:
     source: str = ""
     enforced: bool = True
     """False (shadow): calls are counted and shown, and nothing waits but for the provider's own refusals."""
+    reserve: Decimal | None = None
+    """Share of the limit, 0 to 0.9, that is kept for classes 1 and 2; None: as ``domain.reserve`` has it."""

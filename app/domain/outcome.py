@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import batching, closing, coverage, dispatch, events, lifecycle, retry
+from app.domain import batching, closing, coverage, dispatch, events, jobs, lifecycle, retry
 from app.domain.coverage import day_state
 from app.domain.errors import ErrorClass, Failure, Throttle
 from app.domain.messages import StepOutcome, StoredFile
@@ -21,6 +21,9 @@ once."""
 _PAST_RETENTION_DAYS = 31
 _FIRST_CLOSURE_MS = 60_000
 _LONGEST_CLOSURE_MS = 3_600_000
+_LEAST_TOLD_MS, _MOST_TOLD_MS = 1_000, 26 * 3_600_000
+"""Bounds of a provider's own time: *at once* would be tried for ever, and no quota is longer than a day (of 25 hours,
+and the guard)."""
 
 
 def apply(state: State, outcome: StepOutcome) -> None:
@@ -59,7 +62,7 @@ def running(state: State, batch: Batch, outcome: StepOutcome) -> None:
         unheard=0,
         remote=dict(outcome.remote or {}),
         percent=outcome.percent,
-        not_before=state.now + int(delay * 1000),
+        not_before=state.now + jobs.poll_delay_ms(state, batch, int(delay * 1000)),
     )
     state.put_batch(row)
     state.remind(row.not_before, "batch", row.batch_id)
@@ -165,18 +168,25 @@ def throttled(state: State, batch: Batch, throttle: Throttle) -> None:
         _close(state, batch, bucket, throttle)
         back(state, replace(batch, not_before=state.now))
         return
-    until = state.now + (_FIRST_CLOSURE_MS if throttle.until_s is None else int(throttle.until_s * 1000))
+    until = state.now + (_FIRST_CLOSURE_MS if throttle.until_s is None else _told_ms(throttle.until_s))
     back(state, replace(batch, not_before=until))
 
 
+def _told_ms(until_s: float) -> int:
+    return int(min(max(until_s * 1000, _LEAST_TOLD_MS), _MOST_TOLD_MS))
+
+
 def _named(state: State, batch: Batch, throttle: Throttle) -> Bucket | None:
-    """The bucket a throttle means: the one it names, else the broadest of 60 s or less that the calls spend, else the
-    broadest that slides."""
+    """The bucket a throttle means: the one it names, else the broadest of 60 s or less that the call has spent, else
+    the broadest that slides."""
     limits = state.limits_of(batch.connector)
-    spent = [b for c in state.rules_of(batch.connector).minimum_calls for b in limits.of(c, batch.connector)]
-    named = next((b for b in spent if b.quota.name == throttle.quota), None)
+    named = next((q for q in limits.quotas if q.name == throttle.quota), None)
     if named is not None:
-        return named
+        return limits.bucket(named, batch.connector)
+    mine = [row for row in state.permits.values() if row.batch_id == batch.batch_id]
+    last = max(mine, key=lambda row: row.granted_at, default=None)
+    charges = state.rules_of(batch.connector).minimum_calls if last is None else (last.charge,)
+    spent = [b for charge in charges for b in limits.of(charge, batch.connector)]
     width = {"application": 2, "account": 1, "user": 0}
     sliding = [b for b in spent if not b.calendar]
     short = [b for b in sliding if b.quota.period_ms <= 60_000]
@@ -186,21 +196,23 @@ def _named(state: State, batch: Batch, throttle: Throttle) -> Bucket | None:
 def _close(state: State, batch: Batch, bucket: Bucket, throttle: Throttle) -> int:
     old = state.closures.get(bucket.key)
     was_closed = bucket.closed_until > state.now
-    doublings = 0
+    doublings = -1
     if throttle.until_s is not None:
-        until = state.now + int(throttle.until_s * 1000)
+        until = state.now + _told_ms(throttle.until_s)
     elif bucket.calendar:
         until = bucket.next_day(state.now)
     else:
         recent = old is not None and state.now - old.until < 2 * _LONGEST_CLOSURE_MS
-        doublings = old.doublings + (not was_closed) if old is not None and recent else 0
+        doublings = max(0, old.doublings + (not was_closed)) if old is not None and recent else 0
         until = state.now + min(_LONGEST_CLOSURE_MS, _FIRST_CLOSURE_MS * 2**doublings)
     until = max(until, bucket.closed_until)
-    others = bucket.used(state.now) < bucket.quota.limit
+    others = bucket.used(state.now) < bucket.quota.limit or bucket.others(state.now) > 0
     state.put(f"x/{bucket.key}", Closure(until, doublings))
     state.limits_of(batch.connector).close(bucket.key, until)
     if not was_closed:
-        state.changes.events.append(dispatch.limit_event(state, batch, bucket, until, "provider", others=others))
+        state.changes.events.append(
+            dispatch.limit_event(state, batch.connector, bucket, until, "provider", others=others)
+        )
     return until
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import dispatch, health, rate_limit
+from app.domain import dispatch, health, loose, rate_limit, reserve, usage
 from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.messages import Answer, Ask, Returned
-from app.domain.rate_limit import Bucket, PermitRow
+from app.domain.model import ConnectorFacts
+from app.domain.rate_limit import Bucket, Full, PermitRow
 from app.domain.rows import Batch
 from app.domain.state import State
 
@@ -35,6 +36,8 @@ def serve_asks(state: State) -> None:
 
 def _rank(state: State, message: Ask, asked_at: int) -> tuple[int, int, int, int]:
     """Fetches that have spent calls already go first: what they began must not be begun again."""
+    if message.batch_id is None:
+        return loose.rank(asked_at)
     batch = state.batches.get(message.batch_id)
     if batch is None:
         return (0, 0, 0, 0)
@@ -43,17 +46,34 @@ def _rank(state: State, message: Ask, asked_at: int) -> tuple[int, int, int, int
 
 def _answer(state: State, message: Ask) -> Answer | None:
     """Granted, denied, or None while it may still be granted soon."""
+    if message.batch_id is None:
+        return _answer_loose(state, message)
     batch, held = state.batches.get(message.batch_id), state.leases.get(message.batch_id)
     current = batch is not None and (batch.epoch, batch.step_no) == (message.epoch, message.step_no)
     if batch is None or held is None or not current or held.worker not in (None, message.worker):
         return Answer(message.ask_id, message.worker, "stale")
     held.worker, held.seen_at = message.worker, state.now
     buckets = state.limits_of(batch.connector).of(message.charge, batch.connector)
-    full = rate_limit.test(buckets, state.now, batch.batch_id, 1)
+    full = rate_limit.test(buckets, state.now, batch.batch_id, 1, whole=reserve.whole(batch))
     if full is None:
         grant(state, batch, message, buckets)
         return Answer(message.ask_id, message.worker)
-    dispatch.announce_full(state, batch, full)
+    return _not_now(state, message, batch.connector, full)
+
+
+def _answer_loose(state: State, message: Ask) -> Answer | None:
+    """The same for a call without a fetch."""
+    if message.connector is None:
+        return Answer(message.ask_id, message.worker, "stale")
+    buckets, full = loose.test(state, message, message.connector)
+    if full is not None:
+        return _not_now(state, message, message.connector, full)
+    _spend(state, message, loose.NO_BATCH, message.connector, buckets)
+    return Answer(message.ask_id, message.worker)
+
+
+def _not_now(state: State, message: Ask, connector: ConnectorFacts, full: Full) -> Answer | None:
+    dispatch.announce_full(state, connector, full)
     if full.until - state.now > state.rules.ask_hold_ms:
         return Answer(message.ask_id, message.worker, "quota", full.until)
     # One time for all, made anew in every step: a reminder for each ask in each step would pile up.
@@ -63,13 +83,7 @@ def _answer(state: State, message: Ask) -> Answer | None:
 
 def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> None:
     """Spends a permit from every bucket, durably; with the data call's permit the data set's version is drawn (R7)."""
-    keys, connector_id = tuple(b.key for b in buckets), batch.connector.connector_id
-    row = PermitRow(message.ask_id, batch.batch_id, message.charge, keys, state.now, connector_id=connector_id)
-    for key, counts in rate_limit.hit(buckets, row).items():
-        state.put(f"d/{key}", counts)
-    # Also of a call that no quota counts: how it ends is its connector's health.
-    state.put(f"p/{row.ask_id}", row)
-    state.remind(state.now + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", row.ask_id)
+    _spend(state, message, batch.batch_id, batch.connector, buckets)
     batch = replace(batch, calls=batch.calls + 1, worker=message.worker)
     if message.data:
         data: DataSet = state.data_set(batch.data_set)
@@ -79,8 +93,19 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     state.put_batch(batch)
 
 
+def _spend(state: State, message: Ask, batch_id: str, connector: ConnectorFacts, buckets: list[Bucket]) -> None:
+    keys, connector_id = tuple(b.key for b in buckets), connector.connector_id
+    row = PermitRow(message.ask_id, batch_id, message.charge, keys, state.now, connector_id=connector_id)
+    for key, counts in rate_limit.hit(buckets, row).items():
+        state.put(f"d/{key}", counts)
+    # Also of a call that no quota counts: how it ends is its connector's health.
+    state.put(f"p/{row.ask_id}", row)
+    state.remind(state.now + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", row.ask_id)
+
+
 def returned(state: State, message: Returned) -> None:
     """Calls have ended: their slots are free one period from now, and how they ended is their connectors' health."""
+    usage.hear(state, message)
     ends = {ask_id: (latency_ms, bool(ok)) for ask_id, latency_ms, ok in message.ends}
     for ask_id in message.ask_ids:
         row = state.permits.get(ask_id)

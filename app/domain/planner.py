@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, closing, dispatch, estimate, leases, lifecycle, outcome, permits
+from app.domain import batching, closing, dispatch, estimate, leases, lifecycle, outcome, permits, restoring
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Ask, Cancel, Heartbeat, Members, Milestone, Refuse, Returned, StepOutcome, Tick
 from app.domain.rows import Mark, Request
@@ -27,6 +27,7 @@ TOMBSTONE_MS = 86_400_000
 def step(state: State, messages: Sequence[tuple[Any, int]]) -> Changes:
     """Takes (message, LogAppendTime ms) in inbox order; returns what must become durable together."""
     state.changes = Changes()
+    restoring.close_doubted(state)
     for message, at in messages:
         state.now = max(state.now, at)
         if state.restored:

@@ -12,19 +12,26 @@ Names follow the field: ``test`` asks, ``hit`` spends. Time is the broker's (ms)
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
+from app.domain import reserve
 from app.domain.model import ConnectorFacts, Quota
+from app.domain.reserve import Melting
 
 LONG_PERIOD_MS = 3_600_000
 """Reservations are kept in quotas at least this long: a shorter one refills before a report is ready (ADR 0003)."""
 
 RESERVED_RETRY_MS = 5_000
 """Room that only others' reservations keep is looked at again after this: nothing says when they will go."""
+
+EVERY_SCOPE = "*"
+"""In the key of a closure: all buckets of the quota, whoever spends from them."""
 
 _MS_GUARD = 1
 """LogAppendTime is cut to whole milliseconds, so a return may be stamped up to 1 ms before it happened."""
@@ -45,11 +52,12 @@ class PermitRow:
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """Why no permit: the bucket, and when it is worth asking again."""
+    """Why no permit: the bucket, and when it is worth asking again. ``kept``: it has room, for classes 1 and 2 only."""
 
     key: str
     until: int
     closed: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,13 @@ class Bucket:
     hinted: bool = False
     """A local rate_limit_hit was announced and the bucket has not been free for a period since."""
     full_at: int = 0
+    told: tuple[tuple[int, int], ...] = ()
+    """Others' calls, as the provider told (``domain.usage``): sliding (ms at which they no longer count, calls), the
+    first ones to go first; calendar (day ordinal, calls)."""
+    freed: deque[int] = field(default_factory=deque)
+    """When the slots that were freed within the last lifetime became free (sliding)."""
+    response_ms: float = 0.0
+    """Moving mean of the time from a permit's grant to its return (sliding): a slot is taken so much longer."""
 
     @property
     def calendar(self) -> bool:
@@ -119,32 +134,82 @@ class Bucket:
         self._expire(now)
         return len(self.taken)
 
-    def room(self, now: int, batch_id: str = "") -> int:
+    def others(self, now: int) -> int:
+        """Calls that somebody else has spent."""
+        if self.calendar:
+            return max((self._others_of(d) for d in self._days_touched(now)), default=0)
+        return max((calls for until, calls in self.told if until > now), default=0)
+
+    def _others_of(self, day: int) -> int:
+        return max((calls for d, calls in self.told if d == day), default=0)
+
+    def left(self, now: int, *, whole: bool = True) -> int:
+        """Calls that nobody has spent. ``whole`` False: without what is kept for classes 1 and 2."""
+        if self.calendar:
+            return min(self._left_of(d, now, whole=whole) for d in self._days_touched(now))
+        return self.quota.limit - self.used(now) - self.others(now) - (0 if whole else reserve.standing(self.quota))
+
+    def _left_of(self, day: int, now: int, *, whole: bool) -> int:
+        kept = 0 if whole else self._melting(day).at(now)
+        return self.quota.limit - self.days.get(day, 0) - self._others_of(day) - kept
+
+    def _melting(self, day: int) -> Melting:
+        """Over the time whose calls count in this day alone."""
+        opens, ends = _day_bounds(self.quota.calendar_zone or "UTC", day)
+        return Melting(reserve.calls_of(self.quota), opens + self.guard_ms, ends - self.guard_ms - self.lifetime_ms)
+
+    def room(self, now: int, batch_id: str = "", *, whole: bool = True) -> int:
         """Free slots for this batch: others' reservations are not free."""
         others = sum(n for b, n in self.reserved.items() if b != batch_id)
-        return self.quota.limit - self.used(now) - others
+        return self.left(now, whole=whole) - others
 
-    def free_at(self, now: int, need: int = 1) -> int:
+    def most(self, need: int, *, whole: bool = True) -> int:
+        """``need``, or as many as a bucket that nobody spends from will ever have at once."""
+        standing = 0 if whole or self.calendar else reserve.standing(self.quota)
+        return min(need, self.quota.limit - standing)
+
+    def free_at(self, now: int, need: int = 1, *, whole: bool = True) -> int:
         """When it is worth asking again for ``need`` slots (at most the limit): in the future, and never later than
         they are free. What only others' reservations keep is looked at again soon: they go as their fetches go on."""
         if self.closed_until > now:
             return self.closed_until
-        lacking = need - (self.quota.limit - self.used(now))
-        if lacking <= 0:
+        if self.left(now, whole=whole) >= need:
             return now + RESERVED_RETRY_MS
         if self.calendar:
-            return self.next_day(now)
-        free = self.order[0][0] if lacking == 1 else heapq.nsmallest(lacking, self.taken.values())[-1]
+            return self._day_free_at(now, need)
+        spare = self.quota.limit - need - (0 if whole else reserve.standing(self.quota))
         # A permit that is still out counts to its latest end, yet will most likely be back within moments.
-        return min(free, now + self.quota.period_ms + _MS_GUARD)
+        return min(self._slots_free_at(now, spare), now + self.quota.period_ms + _MS_GUARD)
+
+    def _day_free_at(self, now: int, need: int) -> int:
+        if self.left(now) < need:
+            return self.next_day(now)
+        lefts = [(day, self._left_of(day, now, whole=True)) for day in self._days_touched(now)]
+        return max(now + 1, *(self._melting(day).free_at(left - need) for day, left in lefts))
+
+    def _slots_free_at(self, now: int, spare: int) -> int:
+        """When no more than ``spare`` (>= 0) calls of ours and others' count, if nobody calls."""
+        since = (now, *(until for until, _ in self.told if until > now))
+        found = []
+        for at in since:
+            freed = len(self.taken) + self.others(at) - spare
+            if freed <= 0:
+                found.append(at)
+            elif freed == 1:
+                found.append(max(at, self.order[0][0]))
+            elif freed <= len(self.taken):
+                found.append(max(at, heapq.nsmallest(freed, self.taken.values())[-1]))
+        return min(found)
 
     def window(self, now: int) -> Window:
         """Looks only: ``now`` may be an estimate, and must not set a permit free."""
-        used = self.used(now) if self.calendar else sum(free > now for free in self.taken.values())
+        ours = self.used(now) if self.calendar else sum(free > now for free in self.taken.values())
         closed = self.closed_until > now
-        remaining = 0 if closed else max(0, self.quota.limit - used)
+        remaining = 0 if closed else max(0, self.quota.limit - ours - self.others(now))
         # As in ``free_at``: a permit that is still out counts to its latest end, yet will be back within moments.
         latest = min(max(self.taken.values(), default=now), now + self.quota.period_ms + _MS_GUARD)
+        if not self.calendar:
+            latest = max((latest, *(until for until, _ in self.told)))
         reset = self.next_day(now) if self.calendar else max(now, latest)
         return Window(self.key, self.quota, self.quota.limit - remaining, remaining, max(reset, self.closed_until))
 
@@ -152,6 +217,9 @@ class Bucket:
         """Counts a permit, new or read back from its row."""
         if self.calendar:
             return
+        if row.returned_at is not None:
+            took = min(row.returned_at - row.granted_at, self.lifetime_ms)
+            self.response_ms += (took - self.response_ms) / 10
         free = self._slot_free_at(row)
         self.taken[row.ask_id] = free
         heapq.heappush(self.order, (free, row.ask_id))
@@ -174,12 +242,32 @@ class Bucket:
             free, ask_id = heapq.heappop(self.order)
             if self.taken.get(ask_id) == free:
                 del self.taken[ask_id]
+                self.freed.append(free)
         while self.order and self.taken.get(self.order[0][1]) != self.order[0][0]:
             heapq.heappop(self.order)
+        while self.freed and self.freed[0] <= now - self.lifetime_ms:
+            self.freed.popleft()
+
+    def used_since(self, granted_at: int, now: int) -> int:
+        """Our calls that counted at any moment since a grant, which lies no longer ago than a lifetime."""
+        if self.calendar:
+            return self.days.get(self.first_day(granted_at), 0)
+        return self.used(now) + sum(free > granted_at for free in self.freed)
+
+    def first_day(self, now: int) -> int:
+        """The first day that a call of this moment may count in (calendar)."""
+        return day_of(now - self.guard_ms, self.quota.calendar_zone or "UTC")
 
     def _days_touched(self, now: int) -> range:
         zone = self.quota.calendar_zone or "UTC"
         return range(day_of(now - self.guard_ms, zone), day_of(now + self.lifetime_ms + self.guard_ms, zone) + 1)
+
+    def spent_until(self, now: int) -> int:
+        """When a bucket is free of any calls that may have been permitted up to ``now`` and do not come back."""
+        if not self.calendar:
+            return now + self.lifetime_ms + self.quota.period_ms + _MS_GUARD
+        zone = self.quota.calendar_zone or "UTC"
+        return _day_bounds(zone, self._days_touched(now)[-1])[1] + self.guard_ms
 
     def next_day(self, now: int) -> int:
         """When the day that ``now`` counts in is over, guard included (calendar)."""
@@ -211,16 +299,24 @@ class Limits:
         found = self.buckets.get(key)
         if found is None:
             found = self.buckets[key] = Bucket(key, quota, self.lifetime_ms, self.guard_ms)
-            found.closed_until = self.closed.get(key, 0)
+            found.closed_until = max(self.closed.get(k, 0) for k in (key, f"{quota.name}|{EVERY_SCOPE}"))
         return found
 
     def close(self, key: str, until: int) -> None:
-        """A provider said *not now*: no permit from this bucket before ``until``; never shortens a closure."""
+        """No permit from this bucket before ``until``: a provider said *not now*, or its rows are in doubt. Never
+        shortens a closure."""
         self.closed[key] = max(until, self.closed.get(key, 0))
-        if key in self.buckets:
-            self.buckets[key].closed_until = self.closed[key]
+        name, _, scope = key.partition("|")
+        for bucket in self.buckets.values():
+            if bucket.key == key or (scope == EVERY_SCOPE and bucket.quota.name == name):
+                bucket.closed_until = max(bucket.closed_until, until)
 
-    def restore(self, rows: Iterable[PermitRow], days: Mapping[str, Mapping[int, int]]) -> None:
+    def restore(
+        self,
+        rows: Iterable[PermitRow],
+        days: Mapping[str, Mapping[int, int]],
+        told: Mapping[str, tuple[tuple[int, int], ...]] = MappingProxyType({}),
+    ) -> None:
         """Rebuilds the counts from their durable rows."""
         by_name = {q.name: q for q in self.quotas}
         for row in rows:
@@ -232,22 +328,39 @@ class Limits:
             quota = by_name.get(key.partition("|")[0])
             if quota is not None:
                 self._named(key, quota).days = dict(counts)
+        for key, counted in told.items():
+            quota = by_name.get(key.partition("|")[0])
+            if quota is not None:
+                self._named(key, quota).told = counted
 
 
-def test(buckets: Sequence[Bucket], now: int, batch_id: str, need: int) -> Full | None:
-    """None if all buckets have room for ``need`` calls of this batch; else the one that keeps it waiting longest."""
-    full = [
-        Full(b.key, b.free_at(now, min(need, b.quota.limit)), closed=b.closed_until > now)
-        for b in buckets
-        if b.closed_until > now or (b.quota.enforced and b.room(now, batch_id) < min(need, b.quota.limit))
-    ]
+def test(
+    buckets: Sequence[Bucket],
+    now: int,
+    batch_id: str,
+    need: int,
+    *,
+    whole: bool = True,  # noqa: PT028 - asks a bucket, no test of ours
+) -> Full | None:
+    """None if all buckets have room for ``need`` calls of this batch; else the one that keeps it waiting longest.
+    ``whole`` False: the batch is of a class that leaves the reserve alone."""
+    full = [found for b in buckets if (found := _full(b, now, batch_id, b.most(need, whole=whole), whole=whole))]
     return max(full, key=lambda f: f.until, default=None)
 
 
-def look(buckets: Sequence[Bucket], now: int, batch_id: str, need: int) -> Full | None:
+def _full(bucket: Bucket, now: int, batch_id: str, need: int, *, whole: bool) -> Full | None:
+    if bucket.closed_until > now:
+        return Full(bucket.key, bucket.closed_until, closed=True)
+    if not bucket.quota.enforced or bucket.room(now, batch_id, whole=whole) >= need:
+        return None
+    kept = not whole and bucket.room(now, batch_id) >= need
+    return Full(bucket.key, bucket.free_at(now, need, whole=whole), kept=kept)
+
+
+def look(buckets: Sequence[Bucket], now: int, batch_id: str, need: int, *, whole: bool = True) -> Full | None:
     """``test`` at an estimated ``now``, over copies: looking must set no permit free."""
-    copies = [replace(b, taken=dict(b.taken), order=list(b.order)) for b in buckets]
-    return test(copies, now, batch_id, need)
+    copies = [replace(b, taken=dict(b.taken), order=list(b.order), freed=deque(b.freed)) for b in buckets]
+    return test(copies, now, batch_id, need, whole=whole)
 
 
 def hit(buckets: Sequence[Bucket], row: PermitRow) -> dict[str, dict[int, int]]:

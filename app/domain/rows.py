@@ -95,8 +95,16 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """What a provider has told of others' calls in a bucket: ``Bucket.told``."""
+
+    told: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Closure:
-    """A bucket that a provider's throttle closed; ``doublings`` for throttles that named no time."""
+    """A bucket that a provider's throttle closed. ``doublings``: of the first closure's time, where throttles named no
+    time; -1 where the last one did."""
 
     until: int
     doublings: int = 0

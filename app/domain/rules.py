@@ -20,6 +20,8 @@ class ConnectorRules:
     minimum_calls: Mapping[str, int] = field(default_factory=dict)
     poll_schedule_s: tuple[float, ...] = (5.0,)
     cost_per_call: str = "1"
+    max_remote_jobs: int | None = None
+    """Most fetches begun and not ended, where a provider works on reports (None: any number)."""
 
 
 @dataclass(frozen=True, slots=True)

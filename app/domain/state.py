@@ -20,7 +20,7 @@ from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestVie
 from app.domain.model import ConnectorFacts, Days
 from app.domain.pace import Pace, Ratios
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
-from app.domain.rows import Batch, Closure, Mark, Request
+from app.domain.rows import Batch, Closure, Mark, Others, Request
 from app.domain.rules import ConnectorRules, Rules
 
 
@@ -58,6 +58,7 @@ KINDS: Mapping[str, type] = {
     "p": PermitRow,
     "m": Mark,
     "x": Closure,
+    "u": Others,
     "h": Health,
     "e": Ratios,
 }
@@ -77,6 +78,7 @@ class State:
     marks: dict[str, Mark] = field(default_factory=dict)
     closures: dict[str, Closure] = field(default_factory=dict)
     days: dict[str, dict[int, int]] = field(default_factory=dict)
+    others: dict[str, Others] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
     """By connector id."""
     by_org: dict[int, dict[str, None]] = field(default_factory=dict)
@@ -89,6 +91,8 @@ class State:
     """Data set -> its open batches, in order of creation."""
     by_days: DayIndex = field(default_factory=DayIndex)
     """The same by their days."""
+    in_flight: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Connector type -> batches that a worker or the provider works on."""
     leases: dict[str, Lease] = field(default_factory=dict)
     asks: dict[str, tuple[Ask, int]] = field(default_factory=dict)
     due: list[tuple[int, str, str]] = field(default_factory=list)
@@ -112,6 +116,8 @@ class State:
     """When the first of the waiting asks may find room."""
     restored: bool = False
     """Rows were read back and no step was taken yet."""
+    doubted: tuple[int, tuple[str, ...]] | None = None
+    """Rows of these types were older than what had been done at that instant (``domain.restoring``)."""
     changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
@@ -155,6 +161,7 @@ class State:
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
         self.by_days.drop(batch_id)
         self.queue.wake(("data", row.data_set))
+        self.in_flight.get(row.connector.connector_type, {}).pop(batch_id, None)
         self.release(row)
 
     def release(self, row: Batch) -> None:
@@ -219,7 +226,7 @@ class State:
     def _table(self, kind: str) -> dict[str, Any]:
         tables: dict[str, dict[str, Any]] = {
             "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
-            "x": self.closures, "d": self.days, "h": self.health, "e": self.ratios,
+            "x": self.closures, "d": self.days, "h": self.health, "e": self.ratios, "u": self.others,
         }  # fmt: skip
         return tables[kind]
 
@@ -227,12 +234,15 @@ class State:
         """Brings queue, leases and the data set's index in step with a batch's row."""
         self.open_batches.setdefault(row.data_set, {})[row.batch_id] = None
         self.by_days.put(row.data_set, row.batch_id, row.days)
+        in_flight = self.in_flight.setdefault(row.connector.connector_type, {})
         if row.state == "queued":
+            in_flight.pop(row.batch_id, None)
             self.queue.put(row)
             self._end_lease(row.batch_id)
             # It may have been under way, with others of its data set waiting for it.
             self.queue.wake(("data", row.data_set))
         else:
+            in_flight[row.batch_id] = None
             self.queue.remove(row.batch_id)
             self.told.pop(row.batch_id, None)
         if row.state == "remote":
@@ -273,7 +283,7 @@ def _restore_limits(state: State) -> None:
         limits = state.limits_of_type(connector_type)
         for key, closure in state.closures.items():
             limits.close(key, closure.until)
-        limits.restore(state.permits.values(), state.days)
+        limits.restore(state.permits.values(), state.days, {key: row.told for key, row in state.others.items()})
 
 
 def _restore_reminders(state: State) -> None:

@@ -2,7 +2,7 @@
 aiokafka 0.14.0; ``tests/contract/test_faust_touches.py`` fails when one of them stops being what it was.
 
 1. Faust's consumer reads ``read_committed``, so that no step sees what an aborted transaction wrote; its fetches are
-   short.
+   short, and with each inbox offset it commits how far the planner's rows are durable.
 2. At every assignment, also of partitions believed kept: take over (fence, sentinel, read rows back), before anything
    acts.
 3. and 4. The streams' queues are emptied *before* the consumer seeks, and resuming the flow does not empty them again;
@@ -24,6 +24,7 @@ from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as _driver
 from faust.types import TP
 
+from app.streams import older
 from app.streams.crash import CrashPoint
 from app.streams.kafka import FETCH_WAIT_MS
 
@@ -32,25 +33,33 @@ driver: Any = _driver
 Stock: Any = Recovery
 TakeOver = Callable[[set[int]], Awaitable[None]]
 Positions = Callable[[], Mapping[TP, int]]
+Written = Callable[[str, int], int | None]
 
 
-def install(app: faust.App, *, take_over: TakeOver, positions: Positions, crash: CrashPoint) -> None:
+def install(app: faust.App, *, take_over: TakeOver, positions: Positions, written: Written, crash: CrashPoint) -> None:
     """Puts all touches on; once per process, before the app starts. ``crash`` is told ``offset_committed``."""
-    _read_committed()
+    _read_committed(written)
     _take_over_first(take_over)
     _clear_then_seek(app, positions)
     _no_livelock_log()
     _tell_commits(crash)
 
 
-def _read_committed() -> None:
+def _read_committed(written: Written) -> None:
     make = driver.aiokafka.AIOKafkaConsumer
 
     def consumer(*args: Any, **kwargs: Any) -> Any:
         if "partition_assignment_strategy" in kwargs:
             kwargs["isolation_level"] = "read_committed"
             kwargs["fetch_max_wait_ms"] = FETCH_WAIT_MS
-        return make(*args, **kwargs)
+        made = make(*args, **kwargs)
+        commit = made.commit
+
+        async def marked(offsets: Any = None) -> None:
+            await commit(None if offsets is None else older.marked(offsets, written))
+
+        made.commit = marked
+        return made
 
     driver.aiokafka.AIOKafkaConsumer = consumer
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from app.ports import BrokerUnavailable
@@ -207,6 +208,20 @@ async def first_offsets(broker: Broker, tps: Sequence[TopicPartition]) -> dict[T
         return dict(await consumer.beginning_offsets(list(tps)))
     finally:
         await close(consumer)
+
+
+async def committed(broker: Broker, group: str, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+    """What a group has committed: (offset, metadata) by partition; (-1, "") where it has committed nothing."""
+    if not tps:
+        return {}
+    admin = AIOKafkaAdminClient(**broker.client(), request_timeout_ms=10_000)
+    try:
+        async with asyncio.timeout(30):
+            await admin.start()
+            found = await admin.list_consumer_group_offsets(group, partitions=list(tps))
+    finally:
+        await admin.close()
+    return {tp: (found[tp].offset, found[tp].metadata or "") if tp in found else (-1, "") for tp in tps}
 
 
 async def fetch_one(broker: Broker, topic: str, partition: int, offset: int) -> Any | None:

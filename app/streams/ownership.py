@@ -16,11 +16,14 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from app.domain import restoring
+from app.domain.messages import Tick
 from app.domain.model import INBOX_PARTITION, UNTYPED_PARTITION
 from app.domain.rules import Rules
 from app.domain.state import State, restore
-from app.streams import internal, kafka
+from app.streams import internal, kafka, older
 from app.streams.kafka import Broker, Publisher, Record
+from app.streams.older import Witness
 from app.streams.topics import Names
 
 PLANNED = frozenset({*INBOX_PARTITION.values(), UNTYPED_PARTITION})
@@ -62,6 +65,8 @@ class Ownership:
         self.owners: dict[int, Owner] = {}
         self.recovery_s = 0.0
         self.recovered_records = 0
+        self.doubted = 0
+        """Partitions that were taken over with rows older than what was done."""
 
     async def take_over(self, partitions: set[int], generation: int) -> None:
         """Makes this worker the owner of exactly these partitions; returns when their states are rebuilt."""
@@ -72,8 +77,10 @@ class Ownership:
         await asyncio.gather(*(self._fence(p) for p in mine))
         rows = await self._read_back(mine)
         first = await kafka.first_offsets(self._broker, [TopicPartition(self._names.planner, p) for p in mine])
+        witnesses = await self._witnesses(mine)
         for p in mine:
-            self._build(self.owners[p], rows[p], generation, first[TopicPartition(self._names.planner, p)])
+            tp = TopicPartition(self._names.planner, p)
+            self._build(self.owners[p], rows[p], generation, first[tp], witnesses[p])
         self.recovery_s = time.monotonic() - started
         log.info(
             "planner_took_over", partitions=mine, seconds=round(self.recovery_s, 2), records=self.recovered_records
@@ -139,7 +146,25 @@ class Ownership:
         self.recovered_records = await kafka.read_until(self._broker, ends, keep)
         return rows
 
-    def _build(self, owner: Owner, raw: dict[str, bytes], generation: int, first: int) -> None:
+    def written(self, topic: str, partition: int) -> int | None:
+        """Up to which inbox record the rows of an owned partition are durable; None where that is not known."""
+        owner = self.owners.get(partition) if topic == self._names.planner else None
+        return owner.written if owner is not None and owner.written >= 0 else None
+
+    async def _witnesses(self, partitions: list[int]) -> dict[int, Witness]:
+        """What the broker knows, asked after the fence."""
+        if not partitions:
+            return {}
+        tick = internal.dump(Tick())
+        sent = await self._publisher.send(Record(self._names.planner, tick, None, p) for p in partitions)
+        tps = [TopicPartition(self._names.planner, p) for p in partitions]
+        known = await kafka.committed(self._broker, self._group, tps)
+        return {
+            meta.partition: Witness(*known[TopicPartition(meta.topic, meta.partition)], meta.offset, meta.timestamp)
+            for meta in sent
+        }
+
+    def _build(self, owner: Owner, raw: dict[str, bytes], generation: int, first: int, witness: Witness) -> None:
         position = (
             internal.load_row("o/inbox", raw.pop(POSITION_KEY)) if POSITION_KEY in raw else {"offset": -1, "now": 0}
         )
@@ -149,8 +174,19 @@ class Ownership:
         # Asks are no rows. Those of a partition that stayed here may lie before the position and would not come again.
         owner.state.asks.update(waiting)
         owner.position = owner.written = int(position["offset"])
+        self._doubt(owner, witness)
         if owner.position >= 0:
             # Retention may have deleted records that were handled long ago without changing anything.
             owner.position = max(owner.position, first - 1)
         owner.generation, owner.tick_sent, owner.stepped_at = generation, False, time.monotonic()
         owner.ready = True
+
+    def _doubt(self, owner: Owner, witness: Witness) -> None:
+        """Nobody knows which calls are missing in rows that are older than what was done: no quota is trusted."""
+        why = older.why(owner.position, witness)
+        if why is None:
+            return
+        log.warning("planner_rows_are_old", partition=owner.partition, why=why, rows=owner.position, broker=witness)
+        self.doubted += 1
+        restoring.doubt(owner.state, witness.at, [t for t, p in INBOX_PARTITION.items() if p == owner.partition])
+        owner.position = min(owner.position, witness.appended - 1)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from app.domain.errors import PermitDenied
-from app.domain.messages import Answer, Ask, Offer, Returned
-from app.domain.model import INBOX_PARTITION
+from app.domain.messages import Answer, Ask, Offer, Returned, Told
+from app.domain.model import INBOX_PARTITION, ConnectorFacts
 from app.ports import BrokerUnavailable, Clock, Ended, Permit
 from app.streams import internal
 from app.streams.kafka import Publisher, Record
@@ -40,9 +40,24 @@ class PermitDesk:
     _returns: dict[int, list[tuple[str, Ended | None]]] = field(default_factory=dict)
     _flusher: asyncio.Task[None] | None = None
 
-    def of(self, offer: Offer) -> StepPermits:
+    def of(self, offer: Offer) -> BoundPermits:
         """``ports.Permits`` bound to one leased step."""
-        return StepPermits(self, offer)
+        partition = INBOX_PARTITION[offer.connector.connector_type]
+
+        def ask(ask_id: str, charge: str, data: bool) -> Ask:
+            return Ask(ask_id, self.worker, offer.batch_id, offer.epoch, offer.step_no, charge, data)
+
+        return BoundPermits(self, partition, ask)
+
+    def without_fetch(self, connector: ConnectorFacts) -> BoundPermits:
+        """``ports.Permits`` for calls that belong to no fetch, with a connector's grant and account. Of a connector
+        that is yet to be made only type, grant and subject need to be known."""
+        partition = INBOX_PARTITION[connector.connector_type]
+
+        def ask(ask_id: str, charge: str, data: bool) -> Ask:
+            return Ask(ask_id, self.worker, None, 0, 0, charge, data, connector)
+
+        return BoundPermits(self, partition, ask)
 
     def on_answer(self, answer: Answer) -> None:
         """Called by the follower for every answer on ``connector.permits``."""
@@ -56,12 +71,13 @@ class PermitDesk:
         if partition is not None and answer.denied is None:
             self.give_back(answer.ask_id, partition)
 
-    async def ask(self, offer: Offer, charge: str, *, data: bool) -> Permit:
-        """One permit. Asks again when an answer stays away (the planner may have moved); gives up after a minute."""
+    async def ask(self, partition: int, make: Callable[[str], Ask]) -> Permit:
+        """One permit for what ``make`` makes of an ask id. Asks again when an answer stays away (the planner may have
+        moved); gives up after a minute."""
         started = self.clock.monotonic()
         while self.clock.monotonic() - started < _GIVE_UP_S:
             sent = self.clock.monotonic()
-            answer = await self._once(offer, charge, data=data)
+            answer = await self._once(partition, make)
             if answer is None:
                 continue
             if answer.denied == "quota":
@@ -72,15 +88,13 @@ class PermitDesk:
             return Permit(answer.ask_id, sent + self.valid_s)
         raise PermitDenied("quota", 5.0)
 
-    async def _once(self, offer: Offer, charge: str, *, data: bool) -> Answer | None:
-        partition = INBOX_PARTITION[offer.connector.connector_type]
+    async def _once(self, partition: int, make: Callable[[str], Ask]) -> Answer | None:
         ask_id = uuid.uuid4().hex
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._open[ask_id] = (future, partition)
-        message = Ask(ask_id, self.worker, offer.batch_id, offer.epoch, offer.step_no, charge, data)
         try:
             async with asyncio.timeout(self.valid_s):
-                await self.publisher.send([Record(self.inbox, internal.dump(message), None, partition)])
+                await self.publisher.send([Record(self.inbox, internal.dump(make(ask_id)), None, partition)])
                 return await future
         except (TimeoutError, BrokerUnavailable):
             self._abandon(ask_id, partition)
@@ -114,19 +128,21 @@ class PermitDesk:
 
 
 @dataclass(frozen=True, slots=True)
-class StepPermits:
-    """``ports.Permits`` for one leased step."""
+class BoundPermits:
+    """``ports.Permits`` for one purpose: ``made`` makes its asks of ask id, charge and whether the answer is data."""
 
     desk: PermitDesk
-    offer: Offer
+    partition: int
+    made: Callable[[str, str, bool], Ask]
 
     async def take(self, charge: str, *, data: bool = False) -> Permit:
-        return await self.desk.ask(self.offer, charge, data=data)
+        return await self.desk.ask(self.partition, lambda ask_id: self.made(ask_id, charge, data))
 
     def give_back(self, permit: Permit, ended: Ended | None = None) -> None:
-        self.desk.give_back(permit.ask_id, INBOX_PARTITION[self.offer.connector.connector_type], ended)
+        self.desk.give_back(permit.ask_id, self.partition, ended)
 
 
 def _returned(ends: Sequence[tuple[str, Ended | None]]) -> Returned:
     left = tuple((ask_id, ended.latency_ms, int(ended.ok)) for ask_id, ended in ends if ended is not None)
-    return Returned(tuple(ask_id for ask_id, _ in ends), left)
+    told = tuple(Told(ask_id, usage) for ask_id, ended in ends if ended is not None for usage in ended.usage)
+    return Returned(tuple(ask_id for ask_id, _ in ends), left, told)

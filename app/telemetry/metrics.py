@@ -108,6 +108,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "table_recovery_seconds", Histogram, "From assignment of a partition to ready.", ("table",), RECOVERY_BUCKETS
     ),
+    Definition("old_rows_total", Counter, "Planners taken over with rows older than what had been done."),
     Definition(
         "consumer_lag", Gauge, "Records of this worker's partitions that wait to be handled.", ("topic", "partition")
     ),
@@ -152,6 +153,7 @@ class Metrics:
     planner_step_records: Histogram = field(init=False)
     planner_transaction_seconds: Histogram = field(init=False)
     table_recovery_seconds: Histogram = field(init=False)
+    old_rows_total: Counter = field(init=False)
     consumer_lag: Gauge = field(init=False)
     projection_lag: Gauge = field(init=False)
     unreadable_records_total: Counter = field(init=False)

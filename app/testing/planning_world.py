@@ -190,7 +190,7 @@ class PlannerWorld:
         for answer in changes.answers:
             ask = self._asks[answer.ask_id][0]
             if answer.denied is None:
-                batch = state.batches[ask.batch_id]
+                batch = state.batches[ask.batch_id or ""]
                 now = (batch.state, batch.epoch, batch.step_no)
                 assert now == ("leased", ask.epoch, ask.step_no), f"seed {seed}: a permit for {ask}, but it is {now}"
         assert len(state.leases) <= self.rules.max_concurrent

@@ -85,7 +85,7 @@ async def fetching(tmp_path: Path, *, limits: Limits | None = None, **settings: 
         provider_session(["127.0.0.1"]) as session,
     ):
         clock = TestClock()
-        tokens = Tokens((await access_token(sandbox, session), await access_token(sandbox, session)))
+        tokens = Tokens((await access_token(sandbox), await access_token(sandbox)))
         store = ObjectResultStore(f"file://{tmp_path}")
         yield Fetch(sandbox, session, tokens, store, tmp_path, limits or Limits(), CountingPermits(clock), clock)
 
@@ -94,14 +94,17 @@ def parquet_files(folder: Path) -> list[Path]:
     return list(folder.rglob("*.parquet"))
 
 
-async def access_token(sandbox: RunningSandbox, session: aiohttp.ClientSession) -> str:
+async def access_token(sandbox: RunningSandbox) -> str:
     form = {
         "grant_type": "refresh_token",
         "refresh_token": sandbox.refresh_token("ana"),
         "client_id": sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__CLIENT_ID"],
         "client_secret": sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__CLIENT_SECRET"],
     }
-    async with session.post(sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__TOKEN_URL"], data=form) as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__TOKEN_URL"], data=form) as answer,
+    ):
         token = (await answer.json(content_type=None))["access_token"]
         assert isinstance(token, str)
         return token

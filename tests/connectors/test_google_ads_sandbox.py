@@ -87,11 +87,11 @@ async def fetching(tmp_path: Path, *, limits: Limits | None = None, **settings: 
         provider_session(["127.0.0.1"]) as session,
     ):
         clock = TestClock()
-        tokens = Tokens((await access_token(sandbox, session), await access_token(sandbox, session)))
+        tokens = Tokens((await access_token(sandbox), await access_token(sandbox)))
         yield Fetch(sandbox, session, tokens, tmp_path, limits or Limits(), CountingPermits(clock), clock)
 
 
-async def access_token(sandbox: RunningSandbox, session: aiohttp.ClientSession) -> str:
+async def access_token(sandbox: RunningSandbox) -> str:
     google = Settings.load(sandbox.env).providers.google
     form = {
         "grant_type": "refresh_token",
@@ -99,7 +99,7 @@ async def access_token(sandbox: RunningSandbox, session: aiohttp.ClientSession) 
         "client_id": google.client_id,
         "client_secret": google.client_secret.get_secret_value(),
     }
-    async with session.post(str(google.token_url), data=form) as answer:
+    async with aiohttp.ClientSession() as session, session.post(str(google.token_url), data=form) as answer:
         token = (await answer.json(content_type=None))["access_token"]
         assert isinstance(token, str)
         return token

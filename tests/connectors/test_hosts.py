@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from app.connectors.hosts import Hosts, checked
-from app.connectors.session import CheckedResolver, RefusedAddress, is_global, provider_session
+from app.connectors.session import CheckedResolver, RefusedAddress, Unpermitted, is_global, provider_session
 from app.domain.errors import ProviderError
-from tests.connectors.support import calling
+from tests.connectors.support import calling, server
 
 REAL = Hosts(
     api=("https://doubleclickbidmanager.googleapis.com/v2/",),
@@ -162,3 +162,9 @@ async def test_a_listed_name_that_leads_inside_is_never_connected_to() -> None:
 
 async def not_called(request: web.Request) -> web.StreamResponse:
     raise AssertionError("nobody may call this")
+
+
+async def test_the_session_lets_no_request_out_that_has_no_permit() -> None:
+    async with server(not_called) as base, provider_session(["127.0.0.1"]) as session:
+        with pytest.raises(Unpermitted):
+            await session.get(base)

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from app.bootstrap import rules_of
 from app.config import Settings, SettingsError, describe, effective_quotas
 from app.config_reading import duration, paths, variable
+from app.connectors.dv360 import quotas as dv360
+from app.connectors.google_ads import quotas as google_ads
 from app.connectors.registry import connectors_of
 from app.domain.model import Quota
 
@@ -362,3 +364,64 @@ def test_the_seed_is_yaml_of_the_documented_shape() -> None:
 def test_a_shadow_limit_is_counted_and_not_enforced() -> None:
     found = effective_quotas(DV360, Settings.load({"CONNECTOR__RATE_LIMIT__DV360__SHADOW": "true"}))
     assert [quota.enforced for quota in found] == [False] * len(DV360)
+
+
+def test_the_reserve_is_that_of_all_limits_per_hour_or_longer() -> None:
+    found = effective_quotas(DV360, Settings.load({"CONNECTOR__RATE_LIMIT__DV360__RESERVE": "0.25"}))
+    assert [quota.reserve for quota in found] == [None, Decimal("0.25"), None, None, None]
+
+
+@pytest.mark.parametrize("value", ["0.91", "1", "-0.1", "nan", "0.12345", "much"])
+def test_a_reserve_that_leaves_nothing_or_is_no_share_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match="CONNECTOR__RATE_LIMIT__TTD__RESERVE"):
+        Settings.load({"CONNECTOR__RATE_LIMIT__TTD__RESERVE": value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "changed"),
+    [
+        ("REQUESTS_PER_MINUTE", "50", {"reports_per_user": 50}),
+        ("REQUESTS_PER_HOUR", "70", {"reports requests_per_hour": 70}),
+        ("DAILY_LIMIT", "10000", {"reports_per_day": 10_000}),
+    ],
+)
+def test_each_key_sets_the_limit_that_is_documented_for_dv360(key: str, value: str, changed: dict[str, int]) -> None:
+    settings = Settings.load({f"CONNECTOR__RATE_LIMIT__DV360__{key}": value})
+    found = {quota.name: quota.limit for quota in effective_quotas(dv360.QUOTAS, settings)}
+    assert found == {quota.name: quota.limit for quota in dv360.QUOTAS} | changed
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "changed"),
+    [
+        ("REQUESTS_PER_MINUTE", "50", {"operations requests_per_minute": 50}),
+        ("REQUESTS_PER_HOUR", "70", {"operations requests_per_hour": 70}),
+        ("DAILY_LIMIT", "2880", {"operations_per_day": 2_880}),
+    ],
+)
+def test_each_key_sets_the_limit_that_is_documented_for_google_ads(
+    key: str, value: str, changed: dict[str, int]
+) -> None:
+    settings = Settings.load({f"CONNECTOR__RATE_LIMIT__GOOGLE_ADS__{key}": value})
+    found = {quota.name: quota.limit for quota in effective_quotas(google_ads.QUOTAS, settings)}
+    assert found == {"operations_per_day": 15_000} | changed
+
+
+PUBLISHED = (
+    (dv360.QUOTAS, "reports", "application", 4, 1_000, None),
+    (dv360.QUOTAS, "reports", "application", 2_000, 86_400_000, "America/Los_Angeles"),
+    (dv360.QUOTAS, "reports", "user", 240, 60_000, None),
+    (dv360.QUOTAS, "entities", "application", 1_500, 60_000, None),
+    (dv360.QUOTAS, "entities", "account", 300, 60_000, None),
+    (google_ads.QUOTAS, "operations", "application", 15_000, 86_400_000, None),
+)
+
+
+def test_the_declared_quotas_are_those_of_the_providers_and_no_more() -> None:
+    declared = [
+        (quotas, q.charge, q.scope, q.limit, q.period_ms, q.calendar_zone)
+        for quotas in (dv360.QUOTAS, google_ads.QUOTAS)
+        for q in quotas
+    ]
+    assert sorted(declared, key=repr) == sorted(PUBLISHED, key=repr)
+    assert all(q.enforced and q.reserve is None for quotas in (dv360.QUOTAS, google_ads.QUOTAS) for q in quotas)

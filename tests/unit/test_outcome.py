@@ -209,6 +209,81 @@ def test_closures_without_a_time_double_and_a_second_throttle_meanwhile_is_the_s
     assert spans == [60_000, 120_000, 240_000]
 
 
+MINUTE = quota("app_minute", 100, 60_000)
+USER = quota("user_minute", 100, 60_000, scope="user")
+SECOND = quota("app_second", 4, 1_000)
+HOUR = quota("account_hour", 100, 3_600_000, scope="account")
+DAY = quota("app_day", 100, 86_400_000, calendar_zone="UTC")
+ENTITIES = quota("entities_minute", 100, 60_000, charge="entities")
+DAY_END = NOW + 12 * 3_600_000 + 60_000
+
+
+@pytest.mark.parametrize(
+    ("quotas", "named", "until_s", "closed", "until"),
+    [
+        ((SECOND, MINUTE, USER, HOUR, DAY), None, 7.0, "app_minute|", NOW + 7_000),
+        ((SECOND, USER, HOUR, DAY), None, None, "app_second|", NOW + 60_000),
+        ((USER, HOUR, DAY), None, None, "user_minute|someone", NOW + 60_000),
+        ((HOUR, DAY), None, None, "account_hour|acc1", NOW + 60_000),
+        ((ENTITIES, SECOND), None, None, "app_second|", NOW + 60_000),
+        ((MINUTE, HOUR, DAY), "account_hour", None, "account_hour|acc1", NOW + 60_000),
+        ((MINUTE, HOUR, DAY), "app_day", None, "app_day|", DAY_END),
+        ((MINUTE, HOUR, DAY), "app_day", 39_600.0, "app_day|", NOW + 39_600_000),
+        ((MINUTE, ENTITIES), "entities_minute", 9.0, "entities_minute|", NOW + 9_000),
+        ((MINUTE, DAY), "unheard_of", None, "app_minute|", NOW + 60_000),
+        ((MINUTE,), None, 0.0, "app_minute|", NOW + 1_000),
+        ((MINUTE,), None, -1e9, "app_minute|", NOW + 1_000),
+        ((MINUTE,), None, 1e12, "app_minute|", NOW + 26 * 3_600_000),
+        ((MINUTE,), None, float("inf"), "app_minute|", NOW + 26 * 3_600_000),
+    ],
+)
+def test_which_bucket_a_throttle_closes_and_until_when(
+    quotas: tuple[Quota, ...], named: str | None, until_s: float | None, closed: str, until: int
+) -> None:
+    state, first = begun(accept(1, TODAY, TODAY), quotas=quotas)
+    call(state, first.offers[0], "ask1")
+    told = take(state, ended(first.offers[0], failure=throttled(named, until_s)))
+    assert {key: row.until for key, row in state.closures.items()} == {closed: until}
+    assert [(e.type, e.data["bucket"], e.data["until"]) for e in told.events] == [("rate_limit_hit", closed, until)]
+    (batch,) = batches(state)
+    assert (batch.attempts, batch.priority_class, state.requests[request_id(1)].attempts) == (0, 3, 0)
+
+
+def test_a_throttle_means_what_its_own_call_has_spent() -> None:
+    state, first = begun(accept(1, TODAY, TODAY), quotas=(MINUTE, ENTITIES))
+    (offer,) = first.offers
+    call(state, offer, "ask1")
+    take(state, Ask("ask2", "w", offer.batch_id, offer.epoch, offer.step_no, "entities"), at=NOW + 1)
+    take(state, ended(offer, failure=throttled()))
+    assert list(state.closures) == ["entities_minute|"]
+
+
+def test_a_throttle_with_a_time_is_no_step_of_the_doubling() -> None:
+    state, changes = begun(accept(1, TODAY, TODAY), quotas=(SLIDING,))
+    spans = []
+    for until_s in (None, 30.0, None, None):
+        start = state.now
+        take(state, ended(changes.offers[0], failure=throttled(None, until_s)))
+        spans.append(state.closures["per_minute|"].until - start)
+        changes = take(state, Tick(), at=state.closures["per_minute|"].until)
+    assert spans == [60_000, 30_000, 60_000, 120_000]
+
+
+def test_closures_double_up_to_an_hour_and_begin_anew_after_a_quiet_time() -> None:
+    state, changes = begun(accept(1, TODAY, TODAY), quotas=(SLIDING,))
+    spans = []
+    for quiet_ms in (*[0] * 8, 2 * 3_600_000):
+        start = state.now
+        take(state, ended(changes.offers[0], failure=throttled()))
+        until = state.closures["per_minute|"].until
+        spans.append(until - start)
+        changes = take(state, Tick(), at=until + quiet_ms)
+        if quiet_ms:
+            take(state, ended(changes.offers[0], failure=throttled()))
+            spans.append(state.closures["per_minute|"].until - state.now)
+    assert spans == [60_000 * n for n in (1, 2, 4, 8, 16, 32, 60, 60, 60, 1)]
+
+
 @pytest.mark.parametrize(
     ("quotas", "named", "closed"),
     [

@@ -13,6 +13,7 @@ import orjson
 from app.connectors.dv360 import errors, report_csv, reports
 from app.connectors.dv360.quotas import DOWNLOADS, ENTITIES, QUOTAS, REPORTS
 from app.connectors.failures import bad_response
+from app.connectors.usage import no_usage
 from app.domain.errors import ErrorClass, Failure, ProviderError
 from app.domain.messages import Offer
 from app.domain.model import ConnectorType, Quota, ReportType
@@ -42,6 +43,7 @@ class Dv360Connector:
     quotas: Sequence[Quota] = QUOTAS
     steps: Sequence[str] = ("start", "poll")
     minimum_calls: Mapping[str, int] = {REPORTS: 3}
+    usage = staticmethod(no_usage)
 
     def __init__(
         self,

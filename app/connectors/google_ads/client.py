@@ -13,6 +13,7 @@ import orjson
 from app.connectors.failures import bad_response
 from app.connectors.google_ads import errors, report_json, reports
 from app.connectors.google_ads.quotas import OPERATIONS, QUOTAS
+from app.connectors.usage import no_usage
 from app.domain.errors import ErrorClass, Failure, ProviderError
 from app.domain.messages import Offer
 from app.domain.model import ConnectorType, Quota, ReportType
@@ -38,6 +39,7 @@ class GoogleAdsConnector:
     steps: Sequence[str] = ("start",)
     minimum_calls: Mapping[str, int] = {OPERATIONS: 1}
     poll_schedule_s: Sequence[float] = ()
+    usage = staticmethod(no_usage)
 
     def __init__(self, *, api_url: str = API_URL, developer_token: str = "") -> None:
         self._base = api_url if api_url.endswith("/") else api_url + "/"
