@@ -224,6 +224,11 @@ class Bucket:
         self.taken[row.ask_id] = free
         heapq.heappush(self.order, (free, row.ask_id))
 
+    def give_back(self, row: PermitRow) -> None:
+        """Its call has ended: the slot is free a period from then. One that is free already stays so."""
+        if row.ask_id in self.taken:
+            self.spend(row)
+
     def spend_day(self, now: int) -> dict[int, int]:
         """Counts one call in every day it may touch; the new counts by day, to be made durable."""
         for day in self._days_touched(now):

@@ -4,8 +4,10 @@ may carry."""
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from app.connectors.base import Limits
 from app.connectors.failures import bad_response
 from app.connectors.hosts import Hosts
 from app.domain.errors import PermitDenied, ProviderError
+from app.domain.messages import Usage
 from tests.connectors.support import Handler, Setting, answers, calling, get, reset
 
 
@@ -190,3 +193,30 @@ async def test_headers_may_hold_keys_that_nobody_sees(caplog: pytest.LogCaptureF
     ours = [vars(record) for record in caplog.records if record.name.startswith("app.")]
     assert calls
     assert "canary" not in repr(calls) + repr(ours)
+
+
+async def told(request: web.Request) -> web.Response:
+    await request.read()
+    return web.Response(headers={"X-Used": request.headers.get("X-Ask", "12")})
+
+
+async def test_what_headers_tell_of_quotas_goes_back_with_the_permit() -> None:
+    def read(headers: Mapping[str, str]) -> list[Usage]:
+        return [Usage("per_hour", used=int(headers["x-used"]))]
+
+    async with calling(told, usage=read) as setting:
+        await get(setting)
+        (ended,) = setting.permits.ends
+        assert ended is not None
+        assert ended.usage == (Usage("per_hour", used=12),)
+
+
+@pytest.mark.parametrize("header", ["", "many", "{"])
+async def test_headers_that_cannot_be_read_cost_no_permit_its_return(header: str) -> None:
+    def read(headers: Mapping[str, str]) -> list[Usage]:
+        return [Usage("per_hour", used=json.loads(headers["x-used"])["calls"])]
+
+    async with calling(told, usage=read) as setting:
+        answer = await get(setting, headers={"X-Ask": header})
+        assert (answer.status, setting.permits.outstanding) == (200, [])
+        assert [ended.usage for ended in setting.permits.ends if ended is not None] == [()]

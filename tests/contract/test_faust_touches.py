@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 
@@ -55,6 +56,26 @@ async def test_the_crash_point_is_told_of_offsets_that_the_broker_took(
     consumer: Any = driver.Consumer
     assert await consumer._commit(None, {}) is committed
     assert seen == told
+
+
+async def test_the_groups_commits_say_how_far_the_rows_are_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    committed: list[Any] = []
+
+    class Consumer:
+        def __init__(self, **options: Any) -> None:
+            self.options = options
+
+        async def commit(self, offsets: Any = None) -> None:
+            committed.append(offsets)
+
+    monkeypatch.setattr(driver.aiokafka, "AIOKafkaConsumer", Consumer)  # type: ignore[attr-defined]
+    faust_touches._read_committed(lambda topic, partition: 5 if (topic, partition) == ("inbox", 0) else None)
+    consumer = driver.aiokafka.AIOKafkaConsumer(partition_assignment_strategy=())  # type: ignore[attr-defined]
+    assert consumer.options["isolation_level"] == "read_committed"
+    await consumer.commit({TopicPartition("inbox", 0): OffsetAndMetadata(9, "")})
+    await consumer.commit()
+    assert committed == [{TopicPartition("inbox", 0): OffsetAndMetadata(9, "rows=5")}, None]
+    assert "commit" in driver.AIOKafkaConsumerThread._commit.__code__.co_names
 
 
 class _Stream:
