@@ -33,18 +33,21 @@ class Permit:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a call has ended: milliseconds until its answer began (or until it failed), and whether the provider did its
-    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx)."""
+    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx; ``error`` is its code then). ``neutral``: what
+    came says nothing of whether the provider works, as a refusal, or a body whose reading was given up."""
 
     latency_ms: int
     ok: bool
+    neutral: bool = False
+    error: str = ""
 
 
 class Permits(Protocol):
     """Asks the planner for permits on behalf of one leased step. One permit, one HTTP request."""
 
     async def take(self, charge: str, *, data: bool = False) -> Permit:
-        """Waits for a permit. Raises ``PermitDenied``: ``stale`` (stop, say nothing) or ``quota`` (hand the step
-        back)."""
+        """Waits for a permit. Raises ``PermitDenied``: ``stale`` (stop, say nothing), ``quota`` or ``circuit`` (hand
+        the step back)."""
 
     def give_back(self, permit: Permit, ended: Ended | None = None) -> None:
         """The permit's call has ended, as ``ended`` says (None: it never left, or its end says nothing of the

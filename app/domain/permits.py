@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import dispatch, health, rate_limit
+from app.domain import circuits, dispatch, health, rate_limit
 from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.messages import Answer, Ask, Returned
@@ -48,6 +48,9 @@ def _answer(state: State, message: Ask) -> Answer | None:
     if batch is None or held is None or not current or held.worker not in (None, message.worker):
         return Answer(message.ask_id, message.worker, "stale")
     held.worker, held.seen_at = message.worker, state.now
+    denied, retry_at = circuits.denies(state, batch)
+    if denied:
+        return None if retry_at is None else Answer(message.ask_id, message.worker, "circuit", retry_at)
     buckets = state.limits_of(batch.connector).of(message.charge, batch.connector)
     full = rate_limit.test(buckets, state.now, batch.batch_id, 1)
     if full is None:
@@ -63,13 +66,12 @@ def _answer(state: State, message: Ask) -> Answer | None:
 
 def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> None:
     """Spends a permit from every bucket, durably; with the data call's permit the data set's version is drawn (R7)."""
-    keys, connector_id = tuple(b.key for b in buckets), batch.connector.connector_id
-    row = PermitRow(message.ask_id, batch.batch_id, message.charge, keys, state.now, connector_id=connector_id)
+    row = circuits.permit(state, batch, message, tuple(b.key for b in buckets))
     for key, counts in rate_limit.hit(buckets, row).items():
         state.put(f"d/{key}", counts)
     # Also of a call that no quota counts: how it ends is its connector's health.
     state.put(f"p/{row.ask_id}", row)
-    state.remind(state.now + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", row.ask_id)
+    state.remind(state.latest_end(row), "permit", row.ask_id)
     batch = replace(batch, calls=batch.calls + 1, worker=message.worker)
     if message.data:
         data: DataSet = state.data_set(batch.data_set)
@@ -81,15 +83,17 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
 
 def returned(state: State, message: Returned) -> None:
     """Calls have ended: their slots are free one period from now, and how they ended is their connectors' health."""
-    ends = {ask_id: (latency_ms, bool(ok)) for ask_id, latency_ms, ok in message.ends}
+    ends = {ask_id: (latency_ms, verdict) for ask_id, latency_ms, verdict in message.ends}
+    errors = dict(message.errors)
     for ask_id in message.ask_ids:
         row = state.permits.get(ask_id)
         if row is None or row.returned_at is not None:
             continue
         if ask_id in ends and row.connector_id:
-            latency_ms, ok = ends[ask_id]
+            latency_ms, verdict = ends[ask_id]
             known = state.health.get(row.connector_id, Health())
-            state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=ok))
+            state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=bool(verdict)))
+        circuits.returned(state, row, ends[ask_id][1] if ask_id in ends else None, errors.get(ask_id, ""))
         row = replace(row, returned_at=state.now)
         state.put(f"p/{ask_id}", row)
         for bucket in buckets_of(state, row):

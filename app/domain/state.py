@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.domain.breaker import Circuit
 from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.line import Line, with_turn
@@ -56,6 +57,7 @@ KINDS: Mapping[str, type] = {
     "m": Mark,
     "x": Closure,
     "h": Health,
+    "k": Circuit,
 }
 """Row key prefix -> row class. ``d/<bucket>`` rows (calendar counts) and ``o`` (inbox position) are plain JSON."""
 
@@ -75,6 +77,12 @@ class State:
     days: dict[str, dict[int, int]] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
     """By connector id."""
+    circuits: dict[str, Circuit] = field(default_factory=dict)
+    """By account."""
+    probing: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Account with an open circuit -> the (batch, epoch) that was offered to probe it (memory only)."""
+    stale: dict[str, None] = field(default_factory=dict)
+    """Batches whose members may be answered from older data (memory only)."""
     by_org: dict[int, dict[str, None]] = field(default_factory=dict)
     """Organisation -> its live requests, in order of their arrival."""
     queued: int = 0
@@ -169,6 +177,12 @@ class State:
             found = self.limits[connector_type] = Limits(rules.quotas, lifetime, self.rules.clock_guard_ms)
         return found
 
+    def latest_end(self, row: PermitRow) -> int:
+        """When a permit's call has ended at the latest (ms). What no quota counts may take as long as a file takes."""
+        rules = self.rules
+        longest = rules.call_timeout_ms if row.keys else max(rules.call_timeout_ms, rules.stream_timeout_ms)
+        return row.granted_at + rules.permit_valid_ms + longest
+
     def remind(self, at: int, kind: str, name: str) -> None:
         """Comes back to something at a time (``planner`` pops it)."""
         heapq.heappush(self.due, (at, kind, name))
@@ -203,7 +217,7 @@ class State:
     def _table(self, kind: str) -> dict[str, Any]:
         tables: dict[str, dict[str, Any]] = {
             "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
-            "x": self.closures, "d": self.days, "h": self.health,
+            "x": self.closures, "d": self.days, "h": self.health, "k": self.circuits,
         }  # fmt: skip
         return tables[kind]
 
@@ -261,7 +275,7 @@ def _restore_reminders(state: State) -> None:
     for name, mark in state.marks.items():
         state.remind(mark.closed_at + state.rules.closed_mark_ms, "mark", name)
     for name, row in state.permits.items():
-        state.remind(row.granted_at + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", name)
+        state.remind(state.latest_end(row), "permit", name)
 
 
 def reserve(state: State, batch: Batch) -> None:
