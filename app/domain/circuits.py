@@ -180,12 +180,13 @@ def _becomes(state: State, account_id: str, connector_type: str, old: Circuit, n
 
 
 def _remind(state: State, account_id: str, circuit: Circuit) -> None:
-    """Comes back to a circuit at its next time, if it has one."""
-    at = circuit.since + _longest_ms(state)
-    if circuit.open:
-        at = circuit.retry_at if circuit.probe is None else circuit.probe_until
-    if at > state.now:
-        state.remind(at, "circuit", account_id)
+    """Comes back to a circuit at its next time, if it has one. Those of an heir may be over."""
+    if not circuit.open:
+        state.remind(circuit.since + _longest_ms(state), "circuit", account_id)
+    elif circuit.probe is not None:
+        state.remind(circuit.probe_until, "circuit", account_id)
+    elif circuit.retry_at > state.now:
+        state.remind(circuit.retry_at, "circuit", account_id)
 
 
 def _longest_ms(state: State) -> int:

@@ -2,109 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from app.domain import breaker, closing, planner
-from app.domain.breaker import CLOSED, BreakerPolicy, Circuit, Phase
+from app.domain import closing, planner
+from app.domain.breaker import BreakerPolicy, Phase
 from app.domain.circuits import MAX_SPARED
 from app.domain.errors import ErrorClass, Failure, Throttle
-from app.domain.messages import Answer, Ask, Event, Offer, Returned, StepOutcome, Tick
-from app.domain.retry import RetryPolicy
-from app.domain.rows import Batch
+from app.domain.messages import Offer, Returned
 from app.domain.rules import Rules
-from app.domain.state import Changes, State, restore
-from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, reasons, result_of, rules, take
+from app.domain.state import restore
+from app.testing.planning import TODAY, accept, facts, reasons, result_of
+from app.testing.planning_play import ACCOUNT, FAILED, NEUTRAL, OK, Play, wide
 
-WIDE = quota("per_minute", 1_000, 60_000)
 DOWN = Failure(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", "503", retryable=True, system=True)
-FAILED, OK, NEUTRAL = 0, 1, 2
 RECOVERY_MS = 30_000
 LIFETIME_MS = 130_000
-ACCOUNT = facts().account_id
-
-
-def wide(**changes: Any) -> Rules:
-    given: dict[str, Any] = {"max_concurrent": 20, "retry": RetryPolicy(3, 2.0, 20.0), "lease_ms": 10**9}
-    return rules([WIDE], **(given | changes))
-
-
-@dataclass
-class Play:
-    """A planner and one worker's part, a message at a time; everything durable is kept."""
-
-    rule: Rules = field(default_factory=wide)
-    state: State = field(init=False)
-    rows: Rows = field(default_factory=Rows)
-    events: list[Event] = field(default_factory=list)
-    offers: dict[str, Offer] = field(default_factory=dict)
-    """Newest offer by batch."""
-    asked: int = 0
-
-    def __post_init__(self) -> None:
-        self.state = State(self.rule, now=NOW)
-
-    def tell(self, *messages: Any, after_ms: int = 0) -> Changes:
-        changes = take(self.state, *(messages or (Tick(),)), at=self.state.now + after_ms)
-        self.rows.write(changes)
-        self.events += changes.events
-        self.offers |= {o.batch_id: o for o in changes.offers}
-        return changes
-
-    def wait(self, ms: int) -> Changes:
-        """Only as far as the planner asks to be woken, again and again, while leases are kept alive."""
-        until, last = self.state.now + ms, Changes()
-        while self.state.now < until:
-            due = planner.next_due(self.state)
-            last = self.tell(
-                after_ms=min(until, until if due is None else max(due, self.state.now + 1)) - self.state.now
-            )
-        return last
-
-    def move(self) -> None:
-        """Another owner takes over."""
-        self.state = restore(self.rule, self.rows.read(), self.state.now)
-        self.tell()
-
-    def ask(self, offer: Offer, charge: str = "reports") -> Answer | None:
-        """The answer to one ask; None while there is none."""
-        self.asked += 1
-        name = f"ask{self.asked}"
-        ask = Ask(name, "w", offer.batch_id, offer.epoch, offer.step_no, charge)
-        return next((a for a in self.tell(ask).answers if a.ask_id == name), None)
-
-    def granted(self, offer: Offer, charge: str = "reports") -> str:
-        answer = self.ask(offer, charge)
-        assert answer is not None, "no answer"
-        assert answer.denied is None, answer
-        return answer.ask_id
-
-    def end(self, ask_id: str, verdict: int | None, code: str = "http_503") -> Changes:
-        if verdict is None:
-            return self.tell(Returned((ask_id,)))
-        errors = ((ask_id, code),) if verdict == FAILED else ()
-        return self.tell(Returned((ask_id,), ((ask_id, 10, verdict),), errors))
-
-    def call(self, offer: Offer, verdict: int | None) -> str:
-        ask_id = self.granted(offer)
-        self.end(ask_id, verdict)
-        return ask_id
-
-    def hand_back(self, offer: Offer, **what: Any) -> Changes:
-        given: dict[str, Any] = what or {"released": True, "not_before_s": 5.0}
-        return self.tell(StepOutcome(offer.batch_id, offer.epoch, offer.step_no, "w", 1, **given))
-
-    @property
-    def circuit(self) -> Circuit:
-        return self.state.circuits.get(ACCOUNT, CLOSED)
-
-    def phase(self) -> Phase:
-        return breaker.phase(self.circuit, self.state.now)
-
-    def told(self, kind: str) -> list[dict[str, Any]]:
-        return [e.data for e in self.events if e.type == kind]
 
 
 def begun(count: int = 1, rule: Rules | None = None, **changes: Any) -> tuple[Play, list[Offer]]:
@@ -133,10 +47,6 @@ def half_open(rule: Rules | None = None) -> tuple[Play, Offer]:
     play.wait(RECOVERY_MS)
     assert play.phase() is Phase.HALF_OPEN
     return play, next(iter(play.offers.values()))
-
-
-def batch(play: Play, offer: Offer) -> Batch:
-    return play.state.batches[offer.batch_id]
 
 
 # opening
@@ -226,7 +136,7 @@ def test_an_open_circuit_hands_steps_under_way_back_and_burns_no_attempt() -> No
         assert answer is not None
         assert (answer.denied, answer.retry_at) == ("circuit", retry_at)
         play.hand_back(offer)
-        row = batch(play, offer)
+        row = play.batch(offer)
         assert (row.state, row.attempts, row.priority_class) == ("queued", 0, 3)
     told = {"reason": "circuit_open", "until": retry_at}
     assert list(reasons(play.state).values()) == [told] * 3
@@ -255,7 +165,7 @@ def test_what_fails_while_it_is_open_is_no_attempt() -> None:
     assert play.told("circuit_opened")[0]["failures"] == 5
     for offer in offers:
         play.hand_back(offer, failure=DOWN)
-    rows = [batch(play, offer) for offer in offers]
+    rows = [play.batch(offer) for offer in offers]
     assert {(r.state, r.attempts, r.priority_class) for r in rows} == {("queued", 0, 4)}
     assert all(r.attempts == 0 for r in play.state.requests.values())
     assert play.told("fetch_failed") == []
@@ -273,7 +183,7 @@ def test_ten_minutes_of_outage_cost_five_calls_and_a_probe_each_half_minute() ->
         play.hand_back(offer, failure=DOWN)
 
     for offer in [*offers, *offers]:
-        if play.phase() is Phase.CLOSED and batch(play, offer).state == "leased":
+        if play.phase() is Phase.CLOSED and play.batch(offer).state == "leased":
             fail(play.offers[offer.batch_id])
         elif play.phase() is Phase.CLOSED:
             play.wait(3_000)
@@ -292,7 +202,7 @@ def test_ten_minutes_of_outage_cost_five_calls_and_a_probe_each_half_minute() ->
     assert len(play.told("circuit_opened")) == 1
     assert play.told("circuit_closed") == play.told("fetch_failed") == []
     assert {r.attempts for r in play.state.batches.values()} <= {0, 1}
-    assert len({batch(play, o).spared for o in offers}) <= 2, "they take turns"
+    assert len({play.batch(o).spared for o in offers}) <= 2, "they take turns"
 
 
 def test_a_report_that_alone_makes_the_provider_fail_comes_to_an_end() -> None:
@@ -451,7 +361,7 @@ def test_polls_wait_for_the_circuit_and_one_of_them_is_the_probe() -> None:
     play.offers.clear()
     play.wait(RECOVERY_MS - 1)
     assert play.offers == {}, "their polls were due long ago"
-    views = [closing.waiting(play.state, batch(play, o)) for o in offers]
+    views = [closing.waiting(play.state, play.batch(o)) for o in offers]
     assert [v and v["reason"] for v in views] == ["circuit_open"] * 3
     play.wait(1)
     (poll,) = play.offers.values()
@@ -464,6 +374,14 @@ def test_polls_wait_for_the_circuit_and_one_of_them_is_the_probe() -> None:
 
 
 # hand-over
+
+
+def test_an_heir_that_comes_after_the_probes_latest_end_does_not_wait_for_it_for_ever() -> None:
+    play, offer = half_open()
+    play.granted(offer)
+    play.state = restore(play.rule, play.rows.read(), play.state.now)
+    play.tell(after_ms=LIFETIME_MS + 5_000)
+    assert (play.circuit.probe, play.circuit.last_error) == (None, "probe_lost")
 
 
 @pytest.mark.parametrize("moment", ["counting", "open", "half open", "probe out", "one success", "closed"])
