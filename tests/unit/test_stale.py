@@ -233,7 +233,8 @@ def test_a_refresh_whose_days_somebody_else_has_read_meanwhile_is_given_up() -> 
     play = near_the_windows_end()
     open_it(play)
     play.tell(later(play, 2))
-    play.tell(later(play, 3, force=True, priority_class=1), after_ms=15_000)
+    play.tell(after_ms=15_000)
+    play.tell(later(play, 3, force=True, priority_class=1))
     (row,) = refreshes(play)
     close_it(play)
     (forced,) = [o for o in play.offers.values() if o.batch_id != row.batch_id and o.start == FIRST]
@@ -246,7 +247,8 @@ def test_a_refresh_keeps_the_days_that_the_other_reading_did_not_bring() -> None
     play = near_the_windows_end()
     open_it(play)
     play.tell(later(play, 2))
-    play.tell(later(play, 3, LAST, LAST, force=True, priority_class=1), after_ms=15_000)
+    play.tell(after_ms=15_000)
+    play.tell(later(play, 3, LAST, LAST, force=True, priority_class=1))
     (row,) = refreshes(play)
     close_it(play)
     (forced,) = [o for o in play.offers.values() if o.batch_id != row.batch_id and o.start == LAST]
