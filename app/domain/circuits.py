@@ -49,8 +49,8 @@ def keeps(state: State, account_id: str, at: int | None = None) -> int | None:
 
 def wake(state: State) -> None:
     """Lanes whose account may begin a step again are looked at."""
-    for account_id in state.queue.parked("circuit"):
-        if keeps(state, account_id) is None:
+    for account_id, circuit in state.circuits.items():
+        if circuit.open and keeps(state, account_id) is None:
             state.queue.wake(topic(account_id))
 
 
