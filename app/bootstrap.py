@@ -20,6 +20,7 @@ from app.config import Settings, effective_quotas
 from app.connectors.base import Hosts, Limits, ProviderHttp
 from app.connectors.registry import catalogue_of, connectors_of, hosts_of
 from app.connectors.session import provider_session
+from app.domain.breaker import BreakerPolicy
 from app.domain.coverage import Freshness
 from app.domain.line import Fairness
 from app.domain.messages import Offer, StepOutcome
@@ -89,8 +90,14 @@ def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
         ),
         freshness=Freshness(int(settings.reuse.open_s * 1000), int(settings.reuse.settling_s * 1000), window_ms),
         retry=RetryPolicy(settings.retry.max_attempts, settings.retry.base_s, settings.retry.cap_s),
+        breaker=BreakerPolicy(
+            settings.circuit_breaker.failure_threshold,
+            int(settings.circuit_breaker.recovery_timeout * 1000),
+            settings.circuit_breaker.success_threshold,
+        ),
         permit_valid_ms=int(settings.streams.permit_valid_s * 1000),
         call_timeout_ms=int(limits.call_s * 1000),
+        stream_timeout_ms=int(limits.stream_s * 1000),
         lease_ms=int(settings.streams.lease_s * 1000),
         closed_mark_ms=int(settings.streams.closed_mark_s * 1000),
         retention_ms=settings.storage.retention_days * 86_400_000,

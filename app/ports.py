@@ -33,10 +33,14 @@ class Permit:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a call has ended: milliseconds until its answer began (or until it failed), and whether the provider did its
-    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx). ``usage``: what its headers told of quotas."""
+    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx; ``error`` is its code then). ``neutral``: what
+    came says nothing of whether the provider works, as a refusal, or a body whose reading was given up. ``usage``: what
+    its headers told of quotas."""
 
     latency_ms: int
     ok: bool
+    neutral: bool = False
+    error: str = ""
     usage: tuple[Usage, ...] = ()
 
 
@@ -44,8 +48,8 @@ class Permits(Protocol):
     """Asks the planner for permits on behalf of one leased step. One permit, one HTTP request."""
 
     async def take(self, charge: str, *, data: bool = False) -> Permit:
-        """Waits for a permit. Raises ``PermitDenied``: ``stale`` (stop, say nothing) or ``quota`` (hand the step
-        back)."""
+        """Waits for a permit. Raises ``PermitDenied``: ``stale`` (stop, say nothing), ``quota`` or ``circuit`` (hand
+        the step back)."""
 
     def give_back(self, permit: Permit, ended: Ended | None = None) -> None:
         """The permit's call has ended, as ``ended`` says (None: it never left, or its end says nothing of the

@@ -85,6 +85,7 @@ def _result(result: Body, now: int) -> Iterable[tuple[str, str]]:
         version = result.get("dataset_version")
         yield "rows", amount(result["records_fetched"]) + ("" if version is None else f", data set version {version}")
     yield "read", _moment(result.get("as_of"), now)
+    yield "note", result.get("message") or ""
     for file in result.get("files") or ():
         yield "file", file_line(file)
 

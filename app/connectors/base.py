@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from app.connectors.failures import transport_failure
 from app.connectors.hosts import Hosts, checked
 from app.connectors.session import DEPARTURE, AlreadyDeparted, Departure, StalePermit
 from app.connectors.usage import ReadUsage, no_usage
-from app.domain.errors import PermitDenied, ProviderError
+from app.domain.errors import Failure, PermitDenied, ProviderError
 from app.domain.messages import Offer, Usage
 from app.ports import Clock, Ended, HttpAnswer, HttpStream, Permit, Permits, TokenSource
 
@@ -102,7 +102,7 @@ class _Trip:
     def ended(self) -> Ended | None:
         """What its permit tells when no answer came: nothing of the provider, if the call was cancelled, met a
         connection closed while it was idle, or may not go where it should."""
-        return Ended(self.latency_ms, ok=False) if self.failed else None
+        return Ended(self.latency_ms, ok=False, error=self.ending) if self.failed else None
 
 
 class _Stream:
@@ -201,17 +201,20 @@ class ProviderHttp:
         token = await self._token(call)
         exchange = await self._open(call, token)
         if exchange.response.status == 401 and token is not None:
-            self._end(exchange, ok=True)
+            self._end(exchange, _answered(exchange))
             token = await self._token(call, rejected=token)
             exchange = await self._open(call, token)
-        ok = exchange.response.status < 500
+        ended = _answered(exchange)
         try:
             yield exchange
         except ProviderError as error:
-            ok = ok and not error.failure.system
+            ended = _judged(exchange, error.failure)
+            raise
+        except BaseException:
+            ended = replace(ended, neutral=ended.ok)
             raise
         finally:
-            self._end(exchange, ok=ok)
+            self._end(exchange, ended)
 
     async def _token(self, call: _Call, rejected: str | None = None) -> str | None:
         if not call.authorised:
@@ -287,10 +290,10 @@ class ProviderHttp:
         if self.first_at is None:
             self.first_at = self._clock.now()
 
-    def _end(self, exchange: _Exchange, *, ok: bool) -> None:
+    def _end(self, exchange: _Exchange, ended: Ended) -> None:
         # Closes the connection unless the body was read to its end, in which case it is back in the pool already.
         exchange.response.close()
-        self._permits.give_back(exchange.permit, Ended(exchange.latency_ms, ok, self._told(exchange.response)))
+        self._permits.give_back(exchange.permit, replace(ended, usage=self._told(exchange.response)))
 
     def _told(self, response: aiohttp.ClientResponse) -> tuple[Usage, ...]:
         """What the headers tell of quotas. They are the provider's: nothing in them may cost a permit its return."""
@@ -299,6 +302,21 @@ class ProviderHttp:
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             log.warning("unreadable_usage", extra={"error": type(error).__name__})
             return ()
+
+
+def _answered(exchange: _Exchange) -> Ended:
+    """What a status alone says: 5xx and 408 are the provider's failures, what else is no success is a refusal."""
+    status = exchange.response.status
+    if status >= 500 or status == 408:
+        return Ended(exchange.latency_ms, ok=False, error=f"http_{status}")
+    return Ended(exchange.latency_ms, ok=True, neutral=status >= 300)
+
+
+def _judged(exchange: _Exchange, failure: Failure) -> Ended:
+    """What the adapter made of an answer while it read it."""
+    if failure.system:
+        return Ended(exchange.latency_ms, ok=False, error=failure.code)
+    return Ended(exchange.latency_ms, ok=True, neutral=True)
 
 
 def _headers(call: _Call, token: str | None) -> dict[str, str]:

@@ -194,6 +194,7 @@ def _merge(keep: Batch, merged: Iterable[Batch], days: Days) -> Batch:
         accepted_at=min(b.accepted_at for b in rows),
         members=tuple(dict.fromkeys(m for b in [keep, *rows] for m in b.members)),
         not_before=_not_before(rows),
+        refresh=any(b.refresh for b in rows),
     )
 
 
@@ -224,7 +225,7 @@ def _rename(state: State, batch: Batch, batch_id: str, *, but: str) -> None:
 def shrink(state: State, batch: Batch) -> tuple[Batch, list[Request]]:
     """Looks again at what a waiting batch must fetch, after its data set has moved on: the batch over the days that are
     still missing, and the members that need nothing more from it. If they all need nothing, the batch has none left."""
-    need: list[Days] = []
+    need: list[Days] = _to_refresh(state, batch)
     done: list[Request] = []
     for member in batch.members:
         request = state.requests.get(member)
@@ -240,13 +241,30 @@ def shrink(state: State, batch: Batch) -> tuple[Batch, list[Request]]:
     rest = tuple(m for m in batch.members if m not in gone and m in state.requests)
     seen = state.data_set(batch.data_set).results
     if not need:
-        return replace(batch, members=rest, seen_results=seen), done
+        return replace(batch, members=rest, refresh=False, seen_results=seen), done
     days = Days(min(d.start for d in need), max(d.end for d in need))
     extras = set(batch.extras)
     if not batch.alone:
         extras |= _held_extras(state, batch.connector, batch.report_type, days)
     row = replace(batch, start=days.start, end=days.end, extras=tuple(sorted(extras)), members=rest, seen_results=seen)
     return row, done
+
+
+def _to_refresh(state: State, batch: Batch) -> list[Days]:
+    """The days of a refresh that nobody has read anew meanwhile."""
+    if not batch.refresh:
+        return []
+    found = coverage.usable(
+        state.data_set(batch.data_set),
+        batch.days,
+        batch.extras,
+        now=state.now,
+        zone=batch.connector.time_zone,
+        settling_days=state.rules.catalogue[batch.connector.connector_type][batch.report_type].settling_days,
+        fresh=state.rules.freshness,
+        max_age_ms=None,
+    )
+    return coverage.gaps(batch.days, found)
 
 
 def split(state: State, batch: Batch) -> list[Batch]:
@@ -268,6 +286,7 @@ def split(state: State, batch: Batch) -> list[Batch]:
                 members=(member,),
                 state="queued",
                 alone=True,
+                refresh=False,
                 step=0,
                 remote=None,
                 epoch=batch.epoch + 1,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.domain import batching, closing, dispatch, estimate
+from app.domain import batching, circuits, closing, dispatch, estimate, stale
 from app.domain.estimate import Expected
 from app.domain.health import Condition, condition
 from app.domain.messages import Accept
@@ -104,13 +104,14 @@ def plan(state: State, accept: Accept, now: int) -> Plan:
     found = batching.preview(state, request, now)
     first = min(found.queued.values(), key=lambda b: _rank(state, b), default=None)
     calls = _calls(state, accept.connector, len(found.new))
-    full = None if first is None else dispatch.room(state, first, now)
-    waiting = None if full is None else dispatch.quota_reason(full)
+    kept = None if first is None else circuits.reason(state, accept.connector, now)
+    full = None if first is None or kept is not None else dispatch.room(state, first, now)
+    waiting = kept if full is None else dispatch.quota_reason(full)
     if first is not None and waiting is None:
         waiting = dispatch.slot_reason(state)
     wait = estimate.NOW if first is None else estimate.planned(state, first, waiting, now)
     return Plan(
-        outcome="queue_full" if len(state.requests) >= state.rules.max_live else _outcome(found),
+        outcome="queue_full" if len(state.requests) >= state.rules.max_live else _outcome(state, request, found),
         asked=len(request.days),
         held=found.held,
         running=len(request.days) - found.held - found.days,
@@ -151,7 +152,9 @@ def _rank(state: State, batch: Batch) -> int:
     return state.queue.rank(batch)
 
 
-def _outcome(found: batching.Preview) -> str:
+def _outcome(state: State, request: Request, found: batching.Preview) -> str:
+    if (found.queued or found.running) and stale.held(state, request):
+        return "stale"
     if found.new:
         return "queue"
     if found.queued:

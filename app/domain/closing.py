@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, coverage, estimate, events, lifecycle
+from app.domain import batching, circuits, coverage, estimate, events, lifecycle
 from app.domain.coverage import Run
 from app.domain.errors import ErrorClass, Failure
 from app.domain.estimate import Expected
@@ -27,6 +27,8 @@ _UNDELIVERED = Failure(
 
 
 NAMED_OTHERS = 20
+REFRESH_CLASS = 4
+"""Of a batch that nobody waits for any more (``stale``)."""
 
 
 def complete_part(state: State, request: Request, batch_id: str) -> None:
@@ -70,8 +72,9 @@ def covering(state: State, request: Request) -> list[Run]:
     return [p for p in parts if p is not None]
 
 
-def complete(state: State, request: Request, runs: list[Run]) -> None:
-    """Publishes ``data_fetched`` with the request's exact slice."""
+def complete(state: State, request: Request, runs: list[Run], *, stale_until: int | None = None) -> None:
+    """Publishes ``data_fetched`` with the request's exact slice. ``stale_until``: it is older than was asked for,
+    because the account's circuit is open until then."""
     accept = request.accept
     report = state.rules.catalogue[accept.connector.connector_type][accept.report_type]
     files = list({run.file.uri: run.file for run in runs}.values())
@@ -85,7 +88,7 @@ def complete(state: State, request: Request, runs: list[Run]) -> None:
         files=files,
         records_fetched=sum(sum(run.rows) for run in runs),
         dataset_version=max((run.version for run in runs), default=None),
-        stale=False,
+        stale=stale_until is not None,
         as_of=min((run.read_at for run in runs), default=None),
         attempts=request.attempts,
         provider_calls=request.calls,
@@ -93,9 +96,11 @@ def complete(state: State, request: Request, runs: list[Run]) -> None:
         cost=money(request.cost_micros),
         cost_unit=state.rules.cost_unit,
     )
-    told = ("records_fetched", "size_bytes", "storage_location", "files", "dataset_version", "as_of")
+    told = ("records_fetched", "size_bytes", "storage_location", "files", "dataset_version", "as_of", "stale")
     result = {name: event.data[name] for name in told}
     by = "complete" if request.batches else "reuse"
+    if stale_until is not None:
+        result["retry_at"], by = stale_until, "stale"
     _close(state, request, lifecycle.move(request.state, by), event, result=result)
 
 
@@ -158,8 +163,11 @@ def _leave_batches(state: State, request: Request) -> None:
         if batch is None:
             continue
         members = tuple(m for m in batch.members if m != request.accept.request_id)
+        row = replace(batch, members=members)
         if members or batch.state != "queued":
-            state.put_batch(replace(batch, members=members))
+            state.put_batch(row)
+        elif row.wanted:
+            state.put_batch(replace(row, priority_class=REFRESH_CLASS))
         else:
             state.drop_batch(batch_id)
 
@@ -219,7 +227,8 @@ def waiting(state: State, batch: Batch | None) -> dict[str, Any] | None:
     if batch is None or batch.state == "leased":
         return None
     if batch.state == "remote":
-        return {"reason": "provider_running", "percent": batch.percent, "until": batch.not_before or None}
+        kept = circuits.reason(state, batch.connector) if batch.not_before <= state.now else None
+        return kept or {"reason": "provider_running", "percent": batch.percent, "until": batch.not_before or None}
     known = state.queue.reason(batch.batch_id)
     return state.others_wait if known is None else dict(known)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from app.domain import batching, closing, estimate, events, jobs, leases, rate_limit, reserve
+from app.domain import batching, circuits, closing, estimate, events, jobs, leases, rate_limit, reserve
 from app.domain.messages import Event
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Bucket, Full
@@ -25,6 +25,7 @@ def dispatch(state: State) -> None:
     for account in line.parked("slots"):
         if busy[account] < most:
             line.wake(("slots", account))
+    circuits.wake(state)
     before, floors = len(state.leases), True
     while state.others_wait is None:
         due = line.neediest() if floors else None
@@ -69,7 +70,9 @@ def _blocked(state: State, batch: Batch, full: Full, *, by_floor: bool) -> bool:
 def _stopped(state: State, batch: Batch, account_full: bool) -> bool:
     """Whether something other than quota keeps the batch, or its whole lane, from starting."""
     line = state.queue
-    if batch.data_set in state.moved or _in_flight(state, batch):
+    if (reason := circuits.reason(state, batch.connector)) is not None:
+        line.park(batch.batch_id, reason, [circuits.topic(batch.connector.account_id)])
+    elif batch.data_set in state.moved or _in_flight(state, batch):
         # Of a data set that has moved on it may need nothing, and will be looked at again.
         reason = _reason("overlapping_fetch", None)
         line.hold(batch.batch_id, reason, topic=("data", batch.data_set))
@@ -129,7 +132,7 @@ def _look_again(state: State) -> bool:
 def _shrink(state: State, batch: Batch) -> int:
     """Reuses what a waiting batch's members can have without a call; how many of them were served."""
     rest, done = batching.shrink(state, batch)
-    if rest.members:
+    if rest.wanted:
         state.put_batch(rest)
     else:
         state.drop_batch(batch.batch_id)

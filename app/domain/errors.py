@@ -69,8 +69,8 @@ class ProviderError(Exception):
 
 
 class PermitDenied(Exception):
-    """The planner will not let this step call: ``stale`` (another epoch holds the batch, stop silently) or ``quota``
-    (``retry_in_s`` seconds until it is worth asking again: hand the step back)."""
+    """The planner will not let this step call: ``stale`` (another epoch holds the batch, stop silently), ``quota`` or
+    ``circuit`` (``retry_in_s`` seconds until it is worth asking again: hand the step back)."""
 
     def __init__(self, reason: str, retry_in_s: float | None = None) -> None:
         super().__init__(reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import estimate, lifecycle
+from app.domain import circuits, estimate, lifecycle
 from app.domain.messages import Offer
 from app.domain.rows import Batch
 from app.domain.state import Lease, State, members_of, reserve
@@ -24,6 +24,7 @@ def lease(state: State, batch: Batch) -> None:
             state.put_request(replace(request, state=str(to), started_at=started, revision=request.revision + 1))
     state.put_batch(row)
     state.leases[row.batch_id] = Lease(state.now, since=state.now)
+    circuits.leased(state, row)
     state.changes.offers.append(
         Offer(
             batch_id=row.batch_id,
@@ -46,6 +47,7 @@ def lease(state: State, batch: Batch) -> None:
 def renew_all(state: State) -> None:
     """An heir has heard nobody's heartbeats: every lease counts as renewed from its first step on (R5)."""
     state.restored = False
+    circuits.restored(state)
     for held in state.leases.values():
         held.seen_at = state.now
 
@@ -62,7 +64,7 @@ def lose(state: State, batch: Batch) -> None:
     wants it."""
     held = state.leases.get(batch.batch_id)
     heard = held is not None and held.worker is not None
-    if batch.members:
+    if batch.wanted:
         lease(state, replace(batch, losses=batch.losses + heard, unheard=batch.unheard + (not heard)))
     else:
         state.drop_batch(batch.batch_id)

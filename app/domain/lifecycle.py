@@ -14,6 +14,7 @@ MOVES: Mapping[S, Mapping[str, S]] = {
     S.QUEUED: {
         "dispatch": S.RUNNING,
         "reuse": S.COMPLETED,
+        "stale": S.COMPLETED,
         "complete": S.COMPLETED,
         "fail": S.FAILED,
         "expire": S.FAILED,

@@ -68,7 +68,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Planner -> worker, on ``connector.permits``. ``denied`` is None (granted), ``stale`` or ``quota``."""
+    """Planner -> worker, on ``connector.permits``. ``denied``: None (granted), ``stale``, ``quota`` or ``circuit``."""
 
     ask_id: str
     worker: str
@@ -99,11 +99,13 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Returned:
     """Worker -> planner: these permits' calls have ended (answered, failed or never sent). ``ends``: of each that left,
-    in (ask id, ms until its answer began, 1 if the provider did its part else 0)."""
+    in (ask id, ms until its answer began, 0 for a system failure, 1 for an answer, 2 for one that counts neither way,
+    as a refusal). ``errors``: (ask id, code) of the failures."""
 
     ask_ids: tuple[str, ...]
     ends: tuple[tuple[str, int, int], ...] = ()
     usage: tuple[Told, ...] = ()
+    errors: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import batching, closing, coverage, dispatch, events, jobs, lifecycle, retry
+from app.domain import batching, circuits, closing, coverage, dispatch, events, jobs, lifecycle, retry
 from app.domain.coverage import day_state
 from app.domain.errors import ErrorClass, Failure, Throttle
 from app.domain.messages import StepOutcome, StoredFile
@@ -70,10 +70,11 @@ def running(state: State, batch: Batch, outcome: StepOutcome) -> None:
 
 
 def released(state: State, batch: Batch, outcome: StepOutcome) -> None:
-    """Handed back unharmed, for want of quota. Where the bucket keeps it back all the same, the bucket says so; a time
-    of its own would hide the reason."""
+    """Handed back unharmed, for want of quota. Where the bucket or the circuit keeps it back all the same, that says
+    so; a time of its own would hide the reason."""
     at = state.now + int((outcome.not_before_s or 1.0) * 1000)
-    if batch.remote is None and dispatch.room(state, batch) is not None:
+    kept = circuits.denies(state, batch.connector)[0]
+    if kept or (batch.remote is None and dispatch.room(state, batch) is not None):
         at = state.now
     back(state, replace(batch, not_before=at))
 
@@ -81,14 +82,14 @@ def released(state: State, batch: Batch, outcome: StepOutcome) -> None:
 def back(state: State, batch: Batch) -> None:
     """A leased batch returns to its place: to the provider's side if it has a report there, else to the queue, its
     calls so far charged and the whole minimum needed anew. One whose members have all left is dropped."""
-    if not batch.members:
+    if not batch.wanted:
         state.drop_batch(batch.batch_id)
         return
     remote = batch.remote is not None
     row = replace(batch, state="remote" if remote else "queued", step_no=batch.step_no + 1)
     if not remote:
         closing.charge_members(state, row, attempts=0)
-        row = replace(row, calls=0)
+        row = replace(row, calls=0, priority_class=row.priority_class if row.members else closing.REFRESH_CLASS)
     state.put_batch(row)
     if not remote:
         state.release(row)
@@ -96,6 +97,8 @@ def back(state: State, batch: Batch) -> None:
             if request.state == "running":
                 to = lifecycle.move(request.state, "retry")
                 state.put_request(replace(request, state=str(to), revision=request.revision + 1))
+        if circuits.is_open(state, row.connector):
+            state.stale[row.batch_id] = None
     state.remind(row.not_before, "batch", row.batch_id)
 
 
@@ -109,12 +112,16 @@ def failed(state: State, batch: Batch, failure: Failure) -> None:
     if failure.error_class is ErrorClass.INVALID_REQUEST and not batch.alone and _merged(state, batch):
         _try_alone(state, batch)
         return
-    attempts = batch.attempts + 1
+    spared = circuits.spares(state, batch, failure)
+    counts = int(spared is None)
+    attempts = batch.attempts + counts
     verdict = retry.decide(failure, attempts=attempts, now=state.now, key=batch.batch_id, policy=state.rules.retry)
     if isinstance(verdict, retry.Retry):
         for request in members_of(state, batch):
-            state.put_request(replace(request, attempts=request.attempts + 1))
-        back(state, replace(batch, attempts=attempts, priority_class=4, not_before=verdict.not_before))
+            state.put_request(replace(request, attempts=request.attempts + counts))
+        at = max(verdict.not_before, spared or 0)
+        row = replace(batch, attempts=attempts, spared=batch.spared + 1 - counts, priority_class=4, not_before=at)
+        back(state, row)
         return
     end(state, batch, failure)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import dispatch, health, loose, rate_limit, reserve, usage
+from app.domain import circuits, dispatch, health, loose, rate_limit, reserve, usage
 from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.messages import Answer, Ask, Returned
@@ -53,6 +53,9 @@ def _answer(state: State, message: Ask) -> Answer | None:
     if batch is None or held is None or not current or held.worker not in (None, message.worker):
         return Answer(message.ask_id, message.worker, "stale")
     held.worker, held.seen_at = message.worker, state.now
+    denied, retry_at = circuits.denies(state, batch.connector)
+    if denied:
+        return None if retry_at is None else Answer(message.ask_id, message.worker, "circuit", retry_at)
     buckets = state.limits_of(batch.connector).of(message.charge, batch.connector)
     full = rate_limit.test(buckets, state.now, batch.batch_id, 1, whole=reserve.whole(batch))
     if full is None:
@@ -65,10 +68,14 @@ def _answer_loose(state: State, message: Ask) -> Answer | None:
     """The same for a call without a fetch."""
     if message.connector is None:
         return Answer(message.ask_id, message.worker, "stale")
+    denied, retry_at = circuits.denies(state, message.connector)
+    if denied:
+        return None if retry_at is None else Answer(message.ask_id, message.worker, "circuit", retry_at)
     buckets, full = loose.test(state, message, message.connector)
     if full is not None:
         return _not_now(state, message, message.connector, full)
-    _spend(state, message, loose.NO_BATCH, message.connector, buckets)
+    row = circuits.permit(state, message.connector, loose.NO_BATCH, message, tuple(b.key for b in buckets))
+    _spend(state, row, buckets)
     return Answer(message.ask_id, message.worker)
 
 
@@ -83,7 +90,8 @@ def _not_now(state: State, message: Ask, connector: ConnectorFacts, full: Full) 
 
 def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> None:
     """Spends a permit from every bucket, durably; with the data call's permit the data set's version is drawn (R7)."""
-    _spend(state, message, batch.batch_id, batch.connector, buckets)
+    row = circuits.permit(state, batch.connector, batch.batch_id, message, tuple(b.key for b in buckets))
+    _spend(state, row, buckets)
     batch = replace(batch, calls=batch.calls + 1, worker=message.worker)
     if message.data:
         data: DataSet = state.data_set(batch.data_set)
@@ -93,29 +101,29 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     state.put_batch(batch)
 
 
-def _spend(state: State, message: Ask, batch_id: str, connector: ConnectorFacts, buckets: list[Bucket]) -> None:
-    keys, connector_id = tuple(b.key for b in buckets), connector.connector_id
-    row = PermitRow(message.ask_id, batch_id, message.charge, keys, state.now, connector_id=connector_id)
+def _spend(state: State, row: PermitRow, buckets: list[Bucket]) -> None:
     for key, counts in rate_limit.hit(buckets, row).items():
         state.put(f"d/{key}", counts)
     # Also of a call that no quota counts: how it ends is its connector's health.
     state.put(f"p/{row.ask_id}", row)
-    state.remind(state.now + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", row.ask_id)
+    state.remind(state.latest_end(row), "permit", row.ask_id)
 
 
 def returned(state: State, message: Returned) -> None:
     """Calls have ended: their slots are free one period from now, and how they ended is their connectors' health."""
     usage.hear(state, message)
-    ends = {ask_id: (latency_ms, bool(ok)) for ask_id, latency_ms, ok in message.ends}
+    ends = {ask_id: (latency_ms, verdict) for ask_id, latency_ms, verdict in message.ends}
+    errors = dict(message.errors)
     for ask_id in message.ask_ids:
         row = state.permits.get(ask_id)
         if row is None or row.returned_at is not None:
             continue
         if ask_id in ends and row.connector_id:
-            latency_ms, ok = ends[ask_id]
+            latency_ms, verdict = ends[ask_id]
             state.pace.called(latency_ms)
             known = state.health.get(row.connector_id, Health())
-            state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=ok))
+            state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=bool(verdict)))
+        circuits.returned(state, row, ends[ask_id][1] if ask_id in ends else None, errors.get(ask_id, ""))
         row = replace(row, returned_at=state.now)
         state.put(f"p/{ask_id}", row)
         for bucket in buckets_of(state, row):

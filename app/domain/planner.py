@@ -11,7 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, closing, dispatch, estimate, leases, lifecycle, outcome, permits, restoring
+from app.domain import (
+    batching,
+    circuits,
+    closing,
+    dispatch,
+    estimate,
+    leases,
+    lifecycle,
+    outcome,
+    permits,
+    restoring,
+    stale,
+)
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Ask, Cancel, Heartbeat, Members, Milestone, Refuse, Returned, StepOutcome, Tick
 from app.domain.rows import Mark, Request
@@ -46,7 +58,10 @@ def advance(state: State) -> None:
     _give_up_on_killers(state)
     _poll_first(state)
     permits.serve_asks(state)
+    more = stale.answer_waiting(state)
     dispatch.dispatch(state)
+    if more:
+        state.blocked_until = state.now
 
 
 def next_due(state: State) -> int | None:
@@ -78,7 +93,9 @@ def accept(state: State, message: Accept) -> None:
         closing.fail(state, request, _overfull(state))
     else:
         state.put_request(request)
-        closing.settle(state, batching.plan(state, request))
+        planned = batching.plan(state, request)
+        if not stale.answered(state, planned):
+            closing.settle(state, planned)
 
 
 def _known(state: State, request_id: str) -> str | None:
@@ -140,6 +157,7 @@ def _forget_reminders(state: State) -> None:
     """Reminders of what is gone: a deadline a year ahead would stay for a year after its request ended."""
     tables: dict[str, Any] = {
         "batch": state.batches, "deadline": state.requests, "mark": state.marks, "permit": state.permits,
+        "circuit": state.circuits,
     }  # fmt: skip
     state.due = [entry for entry in state.due if entry[2] in tables[entry[1]]]
     heapq.heapify(state.due)
@@ -150,10 +168,11 @@ def _batch_due(state: State, name: str) -> None:
     batch = state.batches.get(name)
     if batch is None or batch.state != "remote" or batch.not_before > state.now:
         return
-    if not batch.members:
+    if not batch.wanted:
         state.drop_batch(name)
         return
-    if len(state.leases) >= state.rules.max_concurrent or dispatch.full_of(state, batch):
+    kept = circuits.keeps(state, batch.connector.account_id) is not None
+    if kept or len(state.leases) >= state.rules.max_concurrent or dispatch.full_of(state, batch):
         state.polls[name] = None
         return
     full = dispatch.room(state, batch)
@@ -170,7 +189,9 @@ def _poll_first(state: State) -> None:
         if len(state.leases) >= state.rules.max_concurrent:
             return
         batch = state.batches.get(name)
-        if batch is not None and dispatch.full_of(state, batch):
+        if batch is not None and (
+            dispatch.full_of(state, batch) or circuits.keeps(state, batch.connector.account_id) is not None
+        ):
             continue
         del state.polls[name]
         _batch_due(state, name)
@@ -225,6 +246,7 @@ HANDLERS: dict[type, Callable[[State, Any], None]] = {
 }
 DUE: dict[str, Callable[[State, str], None]] = {
     "batch": _batch_due,
+    "circuit": circuits.due,
     "deadline": _deadline_due,
     "mark": _mark_due,
     "permit": permits.forget_permit,

@@ -48,6 +48,10 @@ class PermitRow:
     granted_at: int
     returned_at: int | None = None
     connector_id: str = ""
+    connector_type: str = ""
+    account_id: str = ""
+    probe: bool = False
+    """The one call that an open circuit lets through (R9)."""
 
 
 @dataclass(frozen=True, slots=True)

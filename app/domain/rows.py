@@ -74,12 +74,21 @@ class Batch:
     calls: int = 0
     first_call_at: int | None = None
     traceparent: str | None = None
+    refresh: bool = False
+    """Somebody was answered from older data meanwhile: it is fetched also with no member left."""
+    spared: int = 0
+    """Failures that were no attempts, because the circuit was open."""
     turn: tuple[int, int] | None = None
     """(class, virtual finish time) by which it waits."""
 
     @property
     def days(self) -> Days:
         return Days(self.start, self.end)
+
+    @property
+    def wanted(self) -> bool:
+        """Somebody waits for it, or was answered from older data meanwhile."""
+        return bool(self.members) or self.refresh
 
     @property
     def data_set(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from app.domain.breaker import BreakerPolicy
 from app.domain.coverage import Freshness
 from app.domain.line import Fairness
 from app.domain.model import Catalogue, Quota
@@ -37,8 +38,11 @@ class Rules:
     max_live: int = 100_000
     freshness: Freshness = field(default_factory=Freshness)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     permit_valid_ms: int = 10_000
     call_timeout_ms: int = 120_000
+    stream_timeout_ms: int = 300_000
+    """The same for calls that no quota counts."""
     lease_ms: int = 15_000
     clock_guard_ms: int = 60_000
     ask_hold_ms: int = 30_000

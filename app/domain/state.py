@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.domain.breaker import Circuit
 from app.domain.coverage import DataSet
 from app.domain.day_index import DayIndex
 from app.domain.health import Health
@@ -61,6 +62,7 @@ KINDS: Mapping[str, type] = {
     "u": Others,
     "h": Health,
     "e": Ratios,
+    "k": Circuit,
 }
 """Row key prefix -> row class. ``d/<bucket>`` rows (calendar counts) and ``o`` (inbox position) are plain JSON."""
 
@@ -81,6 +83,12 @@ class State:
     others: dict[str, Others] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
     """By connector id."""
+    circuits: dict[str, Circuit] = field(default_factory=dict)
+    """By account."""
+    probing: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Account with an open circuit -> the (batch, epoch) that was offered to probe it (memory only)."""
+    stale: dict[str, None] = field(default_factory=dict)
+    """Batches whose members may be answered from older data (memory only)."""
     by_org: dict[int, dict[str, None]] = field(default_factory=dict)
     """Organisation -> its live requests, in order of their arrival."""
     queued: int = 0
@@ -188,6 +196,12 @@ class State:
             found = self.limits[connector_type] = Limits(rules.quotas, lifetime, self.rules.clock_guard_ms)
         return found
 
+    def latest_end(self, row: PermitRow) -> int:
+        """When a permit's call has ended at the latest (ms). What no quota counts may take as long as a file takes."""
+        rules = self.rules
+        longest = rules.call_timeout_ms if row.keys else max(rules.call_timeout_ms, rules.stream_timeout_ms)
+        return row.granted_at + rules.permit_valid_ms + longest
+
     def remind(self, at: int, kind: str, name: str) -> None:
         """Comes back to something at a time (``planner`` pops it)."""
         heapq.heappush(self.due, (at, kind, name))
@@ -227,6 +241,7 @@ class State:
         tables: dict[str, dict[str, Any]] = {
             "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
             "x": self.closures, "d": self.days, "h": self.health, "e": self.ratios, "u": self.others,
+            "k": self.circuits,
         }  # fmt: skip
         return tables[kind]
 
@@ -293,7 +308,7 @@ def _restore_reminders(state: State) -> None:
     for name, mark in state.marks.items():
         state.remind(mark.closed_at + state.rules.closed_mark_ms, "mark", name)
     for name, row in state.permits.items():
-        state.remind(row.granted_at + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", name)
+        state.remind(state.latest_end(row), "permit", name)
 
 
 def reserve(state: State, batch: Batch) -> None:

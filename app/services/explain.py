@@ -207,10 +207,20 @@ def _ended(body: Body, now: int, how: str) -> tuple[str, str | None]:
 def _completed(body: Body, now: int) -> Iterator[Sentence]:
     text, at = _ended(body, now, "was completed")
     yield Sentence(f"{text}.", at)
-    yield from _held(body, now) if _reused(body) else _spent(body)
     result = body.get("result") or {}
+    if result.get("stale"):
+        yield Sentence(_stale(result, now), result.get("as_of"))
+    else:
+        yield from _held(body, now) if _reused(body) else _spent(body)
     if "records_fetched" in result:
         yield from _files(result)
+
+
+def _stale(result: Body, now: int) -> str:
+    read_at = millis(result.get("as_of"))
+    read = "" if read_at is None else f", the oldest read at {moment(read_at, now)}"
+    why = "Calls for its account were stopped after failures in a row"
+    return f"{why}: it was served from what was held{read}, which may be stale."
 
 
 def _reused(body: Body) -> bool:

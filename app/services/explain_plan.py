@@ -45,6 +45,8 @@ def _is(number: int) -> str:
 def _batches(body: Body) -> Iterator[str]:
     if body["outcome"] == "reuse":
         yield "The answer would be there at once."
+    if body["outcome"] == "stale":
+        yield "Calls for the account are stopped: it would be served at once from what is held, which may be stale."
     for batch in body.get("batches") or ():
         shared = f", shared with {count(batch['members'], 'other request')}" if batch["members"] else ""
         kind = "A new fetch" if batch["batch_id"] is None else f"The fetch {batch['batch_id']}"
@@ -70,6 +72,8 @@ def _bucket(bucket: Body, now: int) -> str:
 
 
 def _wait(body: Body, now: int) -> Iterator[str]:
+    if body["outcome"] == "stale":
+        return
     if body.get("waiting"):
         yield f"It would wait: {reason(body['waiting'], now)}."
     position, wait_s = body.get("queue_position"), body.get("estimated_wait_seconds")

@@ -16,6 +16,7 @@ from app.domain.model import PRIORITY_CLASS, RequestState
 
 PRIORITY_NAME: Mapping[int, str] = {number: name for name, number in PRIORITY_CLASS.items()}
 COST_UNIT = "calls"
+STALE_MESSAGE = "Data may be stale"
 
 
 class CheckState(StrEnum):
@@ -54,7 +55,8 @@ def _is_instant(name: str, value: object) -> bool:
 
 
 def fetch_body(request_id: str, view: RequestView | None) -> dict[str, Any]:
-    """The answer to a fetch command: the seed's body plus ``waiting``; without a view nothing is decided yet."""
+    """The answer to a fetch command: the seed's body plus ``waiting`` and, of one that was completed at once,
+    ``result``; without a view nothing is decided yet."""
     if view is None:
         return {
             "request_id": request_id,
@@ -66,6 +68,7 @@ def fetch_body(request_id: str, view: RequestView | None) -> dict[str, Any]:
             "rate_limit_status": None,
             "waiting": None,
         }
+    held = _result(view)
     return {
         "request_id": view.request_id,
         "status": view.state,
@@ -75,7 +78,7 @@ def fetch_body(request_id: str, view: RequestView | None) -> dict[str, Any]:
         "batched_with": view.batched_with,
         "rate_limit_status": shown(view.rate_limit),
         "waiting": shown(view.waiting),
-    }
+    } | ({} if held is None else {"result": held})
 
 
 def status_body(view: RequestView) -> dict[str, Any]:
@@ -84,7 +87,7 @@ def status_body(view: RequestView) -> dict[str, Any]:
         "request_id": view.request_id,
         "status": view.state,
         "progress": view.progress,
-        "result": shown(view.result),
+        "result": _result(view),
         "execution_time_ms": view.execution_time_ms,
         "cost": None if view.cost is None else float(view.cost),
         "cost_unit": COST_UNIT,
@@ -131,6 +134,16 @@ def published_body(accept: Accept) -> dict[str, Any]:
         deadline_at=accept.deadline_at,
     )
     return status_body(view) | {"accepted_at": None, "as_of": None}
+
+
+def _result(view: RequestView) -> dict[str, Any] | None:
+    """What a completed request got. A stale one says how old its data was when it was answered (whole seconds)."""
+    found = shown(view.result)
+    if found is None or view.result is None or not found.get("stale"):
+        return found
+    as_of = view.result.get("as_of")
+    age_s = None if as_of is None or view.completed_at is None else max(0, view.completed_at - as_of) // 1000
+    return found | {"age_seconds": age_s, "message": STALE_MESSAGE}
 
 
 def _range(view: RequestView) -> dict[str, str] | None:

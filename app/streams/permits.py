@@ -80,9 +80,9 @@ class PermitDesk:
             answer = await self._once(partition, make)
             if answer is None:
                 continue
-            if answer.denied == "quota":
+            if answer.denied in ("quota", "circuit"):
                 wait_ms = (answer.retry_at or 0) - self.broker_now()
-                raise PermitDenied("quota", max(0.2, wait_ms / 1000))
+                raise PermitDenied(answer.denied, max(0.2, wait_ms / 1000))
             if answer.denied is not None:
                 raise PermitDenied(answer.denied)
             return Permit(answer.ask_id, sent + self.valid_s)
@@ -143,6 +143,10 @@ class BoundPermits:
 
 
 def _returned(ends: Sequence[tuple[str, Ended | None]]) -> Returned:
-    left = tuple((ask_id, ended.latency_ms, int(ended.ok)) for ask_id, ended in ends if ended is not None)
-    told = tuple(Told(ask_id, usage) for ask_id, ended in ends if ended is not None for usage in ended.usage)
-    return Returned(tuple(ask_id for ask_id, _ in ends), left, told)
+    left = [(ask_id, ended) for ask_id, ended in ends if ended is not None]
+    return Returned(
+        tuple(ask_id for ask_id, _ in ends),
+        tuple((ask_id, ended.latency_ms, 2 if ended.neutral else int(ended.ok)) for ask_id, ended in left),
+        tuple(Told(ask_id, usage) for ask_id, ended in left for usage in ended.usage),
+        tuple((ask_id, ended.error) for ask_id, ended in left if ended.error),
+    )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.breaker import Phase, phase
 from app.domain.lifecycle import TERMINAL
 from app.domain.messages import Event, RequestView, StepOutcome
 from app.domain.model import INBOX_PARTITION, PRIORITY_CLASS, Days, Priority
@@ -132,7 +133,8 @@ class PlannerMetrics:
             return
         self._counted_at = now
         metrics = self._metrics
-        for gauge in (metrics.live_requests, metrics.queue_depth, metrics.rate_limit_remaining_ratio):
+        gauges = (metrics.live_requests, metrics.queue_depth, metrics.rate_limit_remaining_ratio, metrics.circuit_state)
+        for gauge in gauges:
             gauge.clear()
         for partition, owner in self._owners.items():
             if owner.ready and partition in _TYPE_OF:
@@ -145,9 +147,12 @@ class PlannerMetrics:
         for priority in Priority:
             depth = queued[PRIORITY_CLASS[priority]]
             self._metrics.queue_depth.labels(kind, str(priority)).set(depth)
+        # Quota time stands still between steps; a gauge that stood with it would show a full bucket for ever.
+        at = state.now + round((now - owner.stepped_at) * 1000)
+        phases = Counter(phase(circuit, at) for circuit in state.circuits.values())
+        for each in (Phase.OPEN, Phase.HALF_OPEN):
+            self._metrics.circuit_state.labels(kind, str(each)).set(phases[each])
         if kind in state.limits:
-            # Quota time stands still between steps; a gauge that stood with it would show a full bucket for ever.
-            at = state.now + round((now - owner.stepped_at) * 1000)
             for quota, share in _unspent(state.limits[kind], at):
                 self._metrics.rate_limit_remaining_ratio.labels(kind, quota).set(share)
 

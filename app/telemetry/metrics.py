@@ -91,6 +91,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("connector_type", "source"),
     ),
     Definition(
+        "circuit_state",
+        Gauge,
+        "Accounts whose circuit is not closed, by its state.",
+        ("connector_type", "state"),
+    ),
+    Definition(
         "token_refresh_total", Counter, "Refreshes of access tokens, by how they ended.", ("provider", "outcome")
     ),
     Definition("events_published_total", Counter, "Events committed to connector.events.", ("type",)),
@@ -145,6 +151,7 @@ class Metrics:
     permits_total: Counter = field(init=False)
     rate_limit_remaining_ratio: Gauge = field(init=False)
     rate_limit_hits_total: Counter = field(init=False)
+    circuit_state: Gauge = field(init=False)
     token_refresh_total: Counter = field(init=False)
     events_published_total: Counter = field(init=False)
     result_bytes_total: Counter = field(init=False)

@@ -166,7 +166,8 @@ class PlannerWorld:
         left = {b.batch_id: b.calls for b in self.state.batches.values() if not b.members}
         changes = planner.step(self.state, self.inbox[-1])
         self.steps += 1
-        self.unpaid += sum(calls for name, calls in left.items() if name not in self.state.batches)
+        ended = [n for n, c in left.items() if n not in self.state.batches or self.state.batches[n].calls < c]
+        self.unpaid += sum(left[name] for name in ended)
         self.rows.write(changes)
         self._check(changes)
         self.events += changes.events
@@ -282,7 +283,7 @@ class PlannerWorld:
         sent, task.asked = task.asked[1], None
         if answer.denied == "stale":
             self._end(task, None)
-        elif answer.denied == "quota":
+        elif answer.denied is not None:
             after = max(200, (answer.retry_at or 0) - self.now) / 1000
             self._end(task, self._outcome(task, released=True, not_before_s=after))
         else:
@@ -303,9 +304,9 @@ class PlannerWorld:
     def _answered(self, task: _Step, ask: Ask) -> None:
         if task.over:
             return
-        if not self._chance(self.faults.mute):
-            self._give_back(ask.ask_id)
         failure = self._failure(task.offer)
+        if not self._chance(self.faults.mute):
+            self._give_back(ask.ask_id, 1 if failure is None else 0 if failure.system else 2)
         if failure is not None:
             self._end(task, self._outcome(task, failure=failure))
         elif task.left:
@@ -313,8 +314,9 @@ class PlannerWorld:
         else:
             self._end(task, self._result(task))
 
-    def _give_back(self, ask_id: str) -> None:
-        self.tell(Returned((ask_id,)), self._soon())
+    def _give_back(self, ask_id: str, verdict: int | None = None) -> None:
+        ends = () if verdict is None else ((ask_id, 10, verdict),)
+        self.tell(Returned((ask_id,), ends), self._soon())
 
     def _end(self, task: _Step, outcome: StepOutcome | None) -> None:
         task.over = True

@@ -38,6 +38,39 @@ async def test_answers(statuses: tuple[int, ...], told: list[bool]) -> None:
         assert ends(setting) == told
 
 
+@pytest.mark.parametrize(
+    ("statuses", "told"),
+    [((200,), [(False, "")]), ((204,), [(False, "")]), ((302,), [(True, "")]), ((400,), [(True, "")]),
+     ((403,), [(True, "")]), ((404,), [(True, "")]), ((429,), [(True, "")]), ((401, 200), [(True, ""), (False, "")]),
+     ((408,), [(False, "http_408")]), ((500,), [(False, "http_500")]), ((503,), [(False, "http_503")])],
+)  # fmt: skip
+async def test_a_refusal_counts_neither_way_and_a_failure_has_its_code(
+    statuses: tuple[int, ...], told: list[tuple[bool, str]]
+) -> None:
+    async with calling(answers(*statuses)) as setting:
+        await get(setting)
+        assert [(e.neutral, e.error) for e in setting.permits.ends if e is not None] == told
+
+
+async def test_what_a_reader_finds_in_a_stream_decides_whatever_its_status() -> None:
+    """A quota can be told with any status, and a report be cut in any answer."""
+    cases: list[tuple[int, BaseException, tuple[bool, bool, str]]] = [
+        (200, bad_response("truncated_report", "no footer", system=True), (False, False, "truncated_report")),
+        (200, bad_response("unreadable_report", "no rows"), (True, True, "")),
+        (500, bad_response("daily_quota", "spent"), (True, True, "")),
+        (200, asyncio.CancelledError(), (True, True, "")),
+        (503, asyncio.CancelledError(), (False, False, "http_503")),
+    ]
+    for status, error, told in cases:
+        async with calling(answers(status)) as setting:
+            with pytest.raises(type(error)):
+                async with setting.calls.stream("GET", f"{setting.base}/a", charge="downloads"):
+                    raise error
+            (ended,) = setting.permits.ends
+            assert ended is not None
+            assert (ended.ok, ended.neutral, ended.error) == told
+
+
 async def test_latency_is_the_time_until_the_head() -> None:
     async def slow(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.15)
@@ -75,9 +108,10 @@ async def cut_short(request: web.Request) -> web.StreamResponse:
 )
 async def test_no_answer_or_half_of_one(handler: Handler, limits: Limits) -> None:
     async with calling(handler, limits=limits) as setting:
-        with pytest.raises(ProviderError):
+        with pytest.raises(ProviderError) as raised:
             await get(setting)
         assert ends(setting) == [False]
+        assert [ended and ended.error for ended in setting.permits.ends] == [raised.value.failure.code]
 
 
 async def test_an_answer_that_is_too_long_for_us_was_given_all_the_same() -> None:

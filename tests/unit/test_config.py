@@ -16,6 +16,7 @@ from app.config_reading import duration, paths, variable
 from app.connectors.dv360 import quotas as dv360
 from app.connectors.google_ads import quotas as google_ads
 from app.connectors.registry import connectors_of
+from app.domain.breaker import BreakerPolicy
 from app.domain.model import Quota
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -176,6 +177,14 @@ def test_a_bad_value_is_refused_by_name_and_never_shown(name: str, value: str) -
 def test_a_price_reaches_the_planner_in_plain_digits(given: str, told: str) -> None:
     settings = Settings.load({"CONNECTOR__COST_PER_CALL__DV360": given})
     assert rules_of(settings, connectors_of(settings)).connectors["DV360"].cost_per_call == told
+
+
+def test_the_breakers_settings_reach_the_planner() -> None:
+    names = {"FAILURE_THRESHOLD": "3", "RECOVERY_TIMEOUT": "1m", "SUCCESS_THRESHOLD": "4"}
+    settings = Settings.load({f"CONNECTOR__CIRCUIT_BREAKER__{name}": value for name, value in names.items()})
+    rules = rules_of(settings, connectors_of(settings))
+    assert rules.breaker == BreakerPolicy(3, 60_000, 4)
+    assert rules.stream_timeout_ms >= rules.call_timeout_ms
 
 
 def test_every_fault_is_told_in_one_go(tmp_path: Path) -> None:

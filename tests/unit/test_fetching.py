@@ -131,9 +131,10 @@ async def test_provider_errors_are_outcomes(where: str) -> None:
     assert (outcome.failure, outcome.file, outcome.calls) == (failure, None, 3)
 
 
+@pytest.mark.parametrize("why", ["quota", "circuit"])
 @pytest.mark.parametrize("where", ["step", "write"])
-async def test_no_quota_hands_the_step_back(where: str) -> None:
-    denied = PermitDenied("quota", 4.5)
+async def test_no_permit_hands_the_step_back(where: str, why: str) -> None:
+    denied = PermitDenied(why, 4.5)
     outcome = await (Room().run(denied) if where == "step" else Room().run(ready(), refused=denied))
     assert outcome is not None
     assert (outcome.released, outcome.not_before_s, outcome.failure) == (True, 4.5, None)

@@ -21,7 +21,7 @@ from app.telemetry.metrics import DEFINITIONS, PREFIX, Metrics
 
 ALLOWED = {
     *("connector_type", "report_type", "outcome", "priority", "code", "kind", "status", "answer", "quota", "source"),
-    *("provider", "type", "table", "topic", "partition", "route", "version", "python"),
+    *("provider", "type", "table", "topic", "partition", "route", "version", "python", "state"),
 }
 
 
