@@ -80,6 +80,7 @@ def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
         window_ms=window_ms,
         max_concurrent=settings.queue.max_concurrent,
         max_live=settings.queue.max_live_requests,
+        backfill_slice_days=settings.queue.backfill_slice_days,
         freshness=Freshness(int(settings.reuse.open_s * 1000), int(settings.reuse.settling_s * 1000), window_ms),
         retry=RetryPolicy(settings.retry.max_attempts, settings.retry.base_s, settings.retry.cap_s),
         permit_valid_ms=int(settings.streams.permit_valid_s * 1000),

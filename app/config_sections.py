@@ -227,6 +227,7 @@ class Queue(Section):
     max_concurrent: Count = 10
     batch_window: Annotated[Seconds, Field(ge=1)] = 300.0
     max_live_requests: Count = 100_000
+    backfill_slice_days: Count = 31
 
 
 class RateLimit(Section):

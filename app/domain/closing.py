@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, coverage, events, lifecycle
+from app.domain import batching, coverage, events, lifecycle, refit
 from app.domain.coverage import Run
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Event, RequestView
@@ -63,9 +63,10 @@ def settle(state: State, request: Request) -> None:
 def covering(state: State, request: Request) -> list[Run]:
     """The newest held runs inside the request's days."""
     accept = request.accept
-    data = state.data_set(f"{accept.connector.connector_id}|{accept.report_type}")
-    extras = set(batching.extras_of(state, accept))
-    parts = (coverage.cut(run, request.days) for run in data.runs if extras <= set(run.columns))
+    runs = coverage.within(state.data_set(batching.data_set_of(accept)), request.days)
+    apart = batching.report_of(state, accept).apart_names
+    useful = coverage.having(runs, batching.extras_of(state, accept), apart)
+    parts = (coverage.cut(run, request.days) for run in useful)
     return [p for p in parts if p is not None]
 
 
@@ -150,17 +151,11 @@ def _close(
 
 
 def _leave_batches(state: State, request: Request) -> None:
-    """Takes a closing request out of batches it still waits for; a waiting batch without members is dropped, a running
-    one goes on to its next outcome."""
+    """Takes a closing request out of batches it still waits for."""
     for batch_id in request.parts:
         batch = state.batches.get(batch_id)
-        if batch is None:
-            continue
-        members = tuple(m for m in batch.members if m != request.accept.request_id)
-        if members or batch.state != "queued":
-            state.put_batch(replace(batch, members=members))
-        else:
-            state.drop_batch(batch_id)
+        if batch is not None:
+            refit.leave(state, batch, request.accept.request_id)
 
 
 def view(
@@ -186,7 +181,7 @@ def view(
         body_hash=accept.body_hash,
         labels=accept.labels,
         waiting=None if closed else waiting(state, batch),
-        progress=100 if request.state == "completed" else progress(state, batch),
+        progress=100 if request.state == "completed" else progress(state, request),
         batch_id=request.batches[-1] if request.batches else None,
         batched_with=request.batched_with if closed or batch is None else others(batch, accept),
         queue_position=None if closed or batch is None else state.queue.position(batch.batch_id),
@@ -229,12 +224,20 @@ def _behind(state: State, batch: Batch) -> bool:
     return stopped is not None and mine is not None and mine >= stopped
 
 
-def progress(state: State, batch: Batch | None) -> int:
-    """Calls done of calls planned, in percent; 100 only when completed."""
-    if batch is None:
-        return 0
-    planned = sum(state.rules_of(batch.connector).minimum_calls.values()) or 1
-    return min(99, 100 * batch.calls // max(planned, batch.calls + 1))
+def rests(state: State, request: Request, but: str) -> bool:
+    """Of all parts of a request, one apart, none is with a worker or the provider."""
+    rows = (state.batches.get(part) for part in request.parts if part != but)
+    return all(row is None or row.state == "queued" for row in rows)
+
+
+def progress(state: State, request: Request) -> int:
+    """Calls done of calls planned over all parts of a request, in percent; 100 only when completed."""
+    done, left = request.calls, 0
+    for batch in (state.batches[p] for p in request.parts if p in state.batches):
+        planned = sum(state.rules_of(batch.connector).minimum_calls.values())
+        done += batch.calls
+        left += max(1, planned - batch.calls)
+    return min(99, 100 * done // max(1, done + left))
 
 
 def estimate_s(state: State, batch: Batch | None, now: int | None = None) -> float:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from app.domain import batching, closing, events, leases, rate_limit
+from app.domain import events, leases, rate_limit, relook
 from app.domain.messages import Event
 from app.domain.rate_limit import Bucket, Full
 from app.domain.rows import Batch
 from app.domain.state import State
 
-CLOSES_PER_STEP = 2_000
-"""Requests closed by reuse in one step at most: a transaction has to fit its time limit."""
-
 
 def dispatch(state: State) -> None:
     """Gives every free slot to the best batch that can start now. A blocked head blocks nobody whose quota has room."""
     state.blocked_until = state.others_wait = None
-    _look_again(state)
+    relook.look_again(state)
     free = state.rules.max_concurrent - len(state.leases)
     full: dict[tuple[str, str], Full] = {}
     busy, most = _slots_by_account(state), _most_slots(state)
@@ -62,35 +59,6 @@ def _most_slots(state: State) -> int:
     return max(2, (state.rules.max_concurrent + 1) // 2)
 
 
-def _look_again(state: State) -> None:
-    """Waiting batches of a data set that has moved on may have nothing, or less, left to fetch."""
-    budget = CLOSES_PER_STEP
-    for data_set in list(state.moved):
-        for batch_id in list(state.open_batches.get(data_set, {})):
-            batch = state.batches.get(batch_id)
-            if batch is None or batch.state != "queued" or batch.remote is not None:
-                continue
-            if batch.seen_results == state.data_set(data_set).results:
-                continue
-            if budget <= 0:
-                state.blocked_until = state.now
-                return
-            budget -= _shrink(state, batch)
-        state.moved.pop(data_set, None)
-
-
-def _shrink(state: State, batch: Batch) -> int:
-    """Reuses what a waiting batch's members can have without a call; how many of them were served."""
-    rest, done = batching.shrink(state, batch)
-    if rest.members:
-        state.put_batch(rest)
-    else:
-        state.drop_batch(batch.batch_id)
-    for request in done:
-        closing.complete_part(state, state.requests.get(request.accept.request_id, request), batch.batch_id)
-    return len(done)
-
-
 def _shuts_all(state: State, batch: Batch, full: Full) -> bool:
     """An application's bucket is everybody's: no other batch of this type can start either."""
     return state.limits_of(batch.connector).buckets[full.key].quota.scope == "application"
@@ -98,7 +66,7 @@ def _shuts_all(state: State, batch: Batch, full: Full) -> bool:
 
 def _in_flight(state: State, batch: Batch) -> bool:
     """Days of one data set in flight are exclusive: an overlapping batch attaches or waits (R7)."""
-    return any(b.batch_id != batch.batch_id and b.days.overlaps(batch.days) for b in state.running(batch.data_set))
+    return any(b.batch_id != batch.batch_id for b in state.running(batch.data_set, batch.days))
 
 
 def room(state: State, batch: Batch, look_at: int | None = None) -> Full | None:

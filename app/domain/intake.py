@@ -263,9 +263,6 @@ def _day_faults(command: FetchCommand, report: ReportType | None, today: int) ->
     if report.retention_days > 0 and command.start < oldest:
         detail = f"the provider keeps {report.retention_days} days: the first that can be asked for is {_day(oldest)}"
         yield Fault("invalid_date_range", "/date_range/start", detail)
-    longest = report.longest_range_days
-    if command.end is not None and 0 < longest < command.end - command.start + 1:
-        yield Fault("invalid_date_range", "/date_range", f"at most {longest} days in one request")
 
 
 def _order_faults(command: FetchCommand) -> Iterable[Fault]:

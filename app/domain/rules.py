@@ -29,6 +29,7 @@ class Rules:
     catalogue: Catalogue
     window_ms: int = 300_000
     max_members: int = 200
+    backfill_slice_days: int = 31
     max_concurrent: int = 10
     max_live: int = 100_000
     freshness: Freshness = field(default_factory=Freshness)

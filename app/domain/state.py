@@ -15,7 +15,8 @@ from typing import Any
 from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView
-from app.domain.model import ConnectorFacts
+from app.domain.model import ConnectorFacts, Days
+from app.domain.nearby import Nearby
 from app.domain.priority_queue import PriorityQueue
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
 from app.domain.rows import Batch, Closure, Mark, Request
@@ -83,6 +84,7 @@ class State:
     queue: PriorityQueue = field(default_factory=PriorityQueue)
     open_batches: dict[str, dict[str, None]] = field(default_factory=dict)
     """Data set -> its open batches, in order of creation."""
+    near: Nearby = field(default_factory=Nearby)
     leases: dict[str, Lease] = field(default_factory=dict)
     asks: dict[str, tuple[Ask, int]] = field(default_factory=dict)
     due: list[tuple[int, str, str]] = field(default_factory=list)
@@ -96,8 +98,8 @@ class State:
     others_from: str = ""
     """The batch at which it stopped."""
     touched: dict[str, None] = field(default_factory=dict)
-    moved: dict[str, None] = field(default_factory=dict)
-    """Data sets with a new version since their waiting batches were last looked at."""
+    moved: dict[str, Days | None] = field(default_factory=dict)
+    """Data sets with new results since their waiting batches were last looked at -> the days these have; None: any."""
     mean_ms: float = 0.0
     """Moving mean of a fetch's duration, for the estimate of the wait."""
     blocked_until: int | None = None
@@ -138,6 +140,7 @@ class State:
         self.polls.pop(batch_id, None)
         self.waiting.pop(batch_id, None)
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
+        self.near.drop(batch_id)
         self.release(row)
 
     def release(self, row: Batch) -> None:
@@ -167,12 +170,9 @@ class State:
         """Comes back to something at a time (``planner`` pops it)."""
         heapq.heappush(self.due, (at, kind, name))
 
-    def running(self, data_set: str) -> Iterable[Batch]:
-        """Batches of a data set that a worker or the provider works on."""
-        for batch_id in self.open_batches.get(data_set, {}):
-            row = self.batches[batch_id]
-            if row.state != "queued":
-                yield row
+    def running(self, data_set: str, days: Days) -> Iterable[Batch]:
+        """Batches of a data set that a worker or the provider works on and that share one of the days."""
+        return [self.batches[name] for name in self.near.running(data_set, days)]
 
     def store(self, key: str, row: Any) -> None:
         """Takes a row in without noting a change, as at a restart."""
@@ -204,6 +204,7 @@ class State:
     def index_batch(self, row: Batch) -> None:
         """Brings queue, leases and the data set's index in step with a batch's row."""
         self.open_batches.setdefault(row.data_set, {})[row.batch_id] = None
+        self.near.put(row)
         if row.state == "queued":
             self.queue.enqueue(row.batch_id, row.priority_class, row.accepted_at)
             self.leases.pop(row.batch_id, None)
