@@ -41,12 +41,12 @@ def held_extras(state: State, connector: ConnectorFacts, report_type: str, days:
 
 
 def held(state: State, request: Request, *, now: int) -> list[Run]:
-    """Days of the request that need no fetch; none if it forces one."""
+    """Days of the request that need no fetch: only what its own parts brought, if it forces one."""
     accept = request.accept
     if accept.force:
-        return []
+        return list(request.kept)
     report = report_of(state, accept)
-    return coverage.usable(
+    found = coverage.usable(
         state.data_set(data_set_of(accept)),
         request.days,
         extras_of(state, accept),
@@ -57,6 +57,16 @@ def held(state: State, request: Request, *, now: int) -> list[Run]:
         max_age_ms=None if accept.max_age_s is None else accept.max_age_s * 1000,
         apart=report.apart_names,
     )
+    return [*found, *request.kept]
+
+
+def keeping(state: State, request: Request, runs: Iterable[Run], days: Days) -> Request:
+    """The request with what a part over ``days`` brought, where something may replace it before the others end."""
+    accept = request.accept
+    if not accept.force and report_of(state, accept).apart_names.isdisjoint(accept.fields):
+        return request
+    new = [replace(part, digests=()) for run in runs if (part := coverage.cut(run, days)) is not None]
+    return replace(request, kept=tuple(coverage.filled(new, request.kept)))
 
 
 def pieces_of(state: State, accept: Accept, gaps: Iterable[Days]) -> list[Days]:

@@ -28,17 +28,17 @@ _UNDELIVERED = Failure(
 NAMED_OTHERS = 20
 
 
-def complete_part(state: State, request: Request, batch_id: str) -> None:
+def complete_part(state: State, request: Request, batch: Batch) -> None:
     """One part of a request has its days. With none open left the request completes, or is planned again if a day is
     still missing (its reading was replaced by one without an asked column while others were fetched)."""
-    parts = tuple(p for p in request.parts if p != batch_id)
-    request = replace(request, parts=parts)
-    if parts:
-        state.put_request(request)
-        return
+    request = replace(request, parts=tuple(p for p in request.parts if p != batch.batch_id))
     runs = covering(state, request)
-    if not coverage.gaps(request.days, runs):
+    if not request.parts and not coverage.gaps(request.days, runs):
         complete(state, request, runs)
+        return
+    request = batching.keeping(state, request, runs, batch.days)
+    if request.parts:
+        state.put_request(request)
     elif request.rounds < MAX_ROUNDS:
         settle(state, batching.plan(state, replace(request, rounds=request.rounds + 1)))
     else:
@@ -61,13 +61,13 @@ def settle(state: State, request: Request) -> None:
 
 
 def covering(state: State, request: Request) -> list[Run]:
-    """The newest held runs inside the request's days."""
+    """The newest held runs inside the request's days; where they lack its columns, what its own parts brought."""
     accept = request.accept
     runs = coverage.within(state.data_set(batching.data_set_of(accept)), request.days)
     apart = batching.report_of(state, accept).apart_names
     useful = coverage.having(runs, batching.extras_of(state, accept), apart)
-    parts = (coverage.cut(run, request.days) for run in useful)
-    return [p for p in parts if p is not None]
+    found = [part for run in useful if (part := coverage.cut(run, request.days)) is not None]
+    return coverage.filled(found, request.kept)
 
 
 def complete(state: State, request: Request, runs: list[Run]) -> None:

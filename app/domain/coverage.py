@@ -147,6 +147,12 @@ def gaps(want: Days, held: Iterable[Run | Days]) -> list[Days]:
     return missing
 
 
+def filled(runs: list[Run], others: Iterable[Run]) -> list[Run]:
+    """The runs, and of the others the days that these leave open."""
+    more = (cut(other, gap) for other in others for gap in gaps(other.days, runs))
+    return [*runs, *(run for run in more if run is not None)]
+
+
 def add(data: DataSet, file: StoredFile, *, version: int, read_at: int, columns: tuple[str, ...]) -> DataSet:
     """Coverage after a new result: its days replace what was held. An older version never replaces a newer one."""
     ref = replace(file, days=(), totals={})

@@ -22,11 +22,14 @@ def joinable(batch: Batch) -> bool:
     return batch.state == "queued" and batch.remote is None and not batch.alone
 
 
-def _rooms(batch: Batch) -> tuple[Room, ...]:
+def _rooms(batch: Batch, *, full: bool) -> tuple[Room, ...]:
     if batch.state != "queued":
         return (("running", batch.data_set),)
     waits: Room = ("waiting", batch.data_set)
-    return (waits, ("joinable", batch.data_set, batch.window)) if joinable(batch) else (waits,)
+    if not joinable(batch):
+        return (waits,)
+    joins: Room = ("joinable", batch.data_set, batch.window)
+    return (waits, joins) if full else (waits, joins, ("room", batch.data_set, batch.window))
 
 
 @dataclass(slots=True)
@@ -36,9 +39,9 @@ class Nearby:
     _cells: dict[tuple[Room, int], dict[str, Days]] = field(default_factory=dict)
     _placed: dict[str, tuple[tuple[Room, ...], Days]] = field(default_factory=dict)
 
-    def put(self, batch: Batch) -> None:
-        """Takes a batch in, or moves it to where it belongs now."""
-        place = (_rooms(batch), batch.days)
+    def put(self, batch: Batch, *, full: bool) -> None:
+        """Takes a batch in, or moves it to where it belongs now. ``full``: it has all the members it may have."""
+        place = (_rooms(batch, full=full), batch.days)
         if self._placed.get(batch.batch_id) == place:
             return
         self.drop(batch.batch_id)
@@ -68,6 +71,10 @@ class Nearby:
     def joinable(self, data_set: str, window: int, days: Days) -> list[str]:
         """The same of one window, without those that nobody may join."""
         return self._find(("joinable", data_set, window), days)
+
+    def with_room(self, data_set: str, window: int, days: Days) -> list[str]:
+        """Of those the ones that are not full."""
+        return self._find(("room", data_set, window), days)
 
     def _find(self, room: Room, days: Days) -> list[str]:
         found: dict[str, None] = {}

@@ -218,7 +218,7 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
         row = state.requests[request.accept.request_id]
         with_ = tuple(dict.fromkeys([*row.batched_with, *(n for n in names if n != row.accept.request_id)]))
         row = replace(row, batched_with=with_, execution_ms=max(ms, row.execution_ms or 0))
-        closing.complete_part(state, row, batch.batch_id)
+        closing.complete_part(state, row, batch)
 
 
 def _lacking(report: ReportType, file: StoredFile, held: set[str]) -> tuple[str, ...]:

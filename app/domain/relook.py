@@ -43,5 +43,5 @@ def _shrink(state: State, batch: Batch) -> int:
     found = refit.fit(state, batch, batch.members)
     refit.apply(state, batch, found.rows)
     for request in found.done:
-        closing.complete_part(state, state.requests.get(request.accept.request_id, request), batch.batch_id)
+        closing.complete_part(state, state.requests.get(request.accept.request_id, request), batch)
     return len(found.done)

@@ -204,7 +204,7 @@ class State:
     def index_batch(self, row: Batch) -> None:
         """Brings queue, leases and the data set's index in step with a batch's row."""
         self.open_batches.setdefault(row.data_set, {})[row.batch_id] = None
-        self.near.put(row)
+        self.near.put(row, full=len(row.members) >= self.rules.max_members)
         if row.state == "queued":
             self.queue.enqueue(row.batch_id, row.priority_class, row.accepted_at)
             self.leases.pop(row.batch_id, None)
