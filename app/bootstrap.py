@@ -88,6 +88,7 @@ def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
             floor_percent=round(settings.queue.floor_share * 100),
             aging_ms=int(settings.queue.aging * 1000),
         ),
+        backfill_slice_days=settings.queue.backfill_slice_days,
         freshness=Freshness(int(settings.reuse.open_s * 1000), int(settings.reuse.settling_s * 1000), window_ms),
         retry=RetryPolicy(settings.retry.max_attempts, settings.retry.base_s, settings.retry.cap_s),
         breaker=BreakerPolicy(

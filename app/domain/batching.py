@@ -1,31 +1,36 @@
 """Turning a request into what must still be fetched: reuse, attach, merge.
 
 The rule (spec section 4): same connector, same report type, same tumbling window, overlapping days, not dispatched yet:
-one batch. Overlap joins transitively, so the result does not depend on the order of arrival; the range is the union of
-ranges that overlap, so no gap is fetched in vain. Nobody waits for a window to close.
+one batch (``grouping``). Missing days are first cut where the provider or a backfill wants them cut (``slices``), so
+that no batch is ever longer than the provider takes. Nobody waits for a window to close.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from app.domain import coverage, identity
+from app.domain import coverage, identity, slices
 from app.domain.coverage import Run
+from app.domain.grouping import Joining
 from app.domain.messages import Accept
-from app.domain.model import ConnectorFacts, Days
+from app.domain.model import ConnectorFacts, Days, ReportType
 from app.domain.rows import Batch, Request
 from app.domain.state import State
 
 
+def report_of(state: State, accept: Accept) -> ReportType:
+    """What the request's report type offers."""
+    return state.rules.catalogue[accept.connector.connector_type][accept.report_type]
+
+
 def extras_of(state: State, accept: Accept) -> tuple[str, ...]:
     """Asked columns beyond the standard ones, which are always fetched: quota is per call, not per column."""
-    report = state.rules.catalogue[accept.connector.connector_type][accept.report_type]
-    standard = set(report.standard_names)
+    standard = set(report_of(state, accept).standard_names)
     return tuple(sorted(f for f in set(accept.fields) if f not in standard))
 
 
-def _held_extras(state: State, connector: ConnectorFacts, report_type: str, days: Days) -> set[str]:
+def held_extras(state: State, connector: ConnectorFacts, report_type: str, days: Days) -> set[str]:
     """Columns beyond the standard ones that are held for these days already, and belong into what is read of them: a
     narrower file would leave a warehouse with old figures in the columns it lacks, and the next request for them would
     fetch all again. Columns that do not add up are left alone."""
@@ -36,13 +41,13 @@ def _held_extras(state: State, connector: ConnectorFacts, report_type: str, days
 
 
 def held(state: State, request: Request, *, now: int) -> list[Run]:
-    """Days of the request that need no fetch; none if it forces one."""
+    """Days of the request that need no fetch: only what its own parts brought, if it forces one."""
     accept = request.accept
     if accept.force:
-        return []
-    report = state.rules.catalogue[accept.connector.connector_type][accept.report_type]
-    return coverage.usable(
-        state.data_set(_data_set(accept)),
+        return list(request.kept)
+    report = report_of(state, accept)
+    found = coverage.usable(
+        state.data_set(data_set_of(accept)),
         request.days,
         extras_of(state, accept),
         now=now,
@@ -50,38 +55,62 @@ def held(state: State, request: Request, *, now: int) -> list[Run]:
         settling_days=report.settling_days,
         fresh=state.rules.freshness,
         max_age_ms=None if accept.max_age_s is None else accept.max_age_s * 1000,
+        apart=report.apart_names,
     )
+    return [*found, *request.kept]
+
+
+def keeping(state: State, request: Request, runs: Iterable[Run], days: Days) -> Request:
+    """The request with what a part over ``days`` brought, where something may replace it before the others end."""
+    accept = request.accept
+    if not accept.force and report_of(state, accept).apart_names.isdisjoint(accept.fields):
+        return request
+    new = [replace(part, digests=()) for run in runs if (part := coverage.cut(run, days)) is not None]
+    return replace(request, kept=tuple(coverage.filled(new, request.kept)))
+
+
+def pieces_of(state: State, accept: Accept, gaps: Iterable[Days]) -> list[Days]:
+    """Missing days of a request in the pieces in which they may be fetched."""
+    longest = report_of(state, accept).longest_range_days
+    slice_days = state.rules.backfill_slice_days
+    return slices.pieces(gaps, longest=longest, slice_days=slice_days, priority_class=accept.priority_class)
 
 
 def plan(state: State, request: Request) -> Request:
     """Finds or makes the batches a request needs. With no open part left afterwards it can be closed at once."""
-    missing = coverage.gaps(request.days, held(state, request, now=state.now))
-    parts: list[str] = []
-    if not request.accept.force:
-        missing, parts = _attach(state, request, missing)
-    for gap in missing:
-        parts.append(_join(state, request, gap))
-    open_ = dict.fromkeys(p for p in parts if p in state.batches)  # a later gap may have joined an earlier one's batch
-    return replace(request, parts=tuple(open_), batches=tuple(dict.fromkeys([*request.batches, *open_])))
-
-
-def _attach(state: State, request: Request, missing: list[Days]) -> tuple[list[Days], list[str]]:
-    """Days that a running batch is fetching already are taken from it."""
-    missing, taken = _taken(state, request, missing, state.now)
+    now = state.now
+    missing = coverage.gaps(request.days, held(state, request, now=now))
+    missing, taken = _taken(state, request, missing, now)
     for batch in taken:
         state.put_batch(_with_member(batch, request))
-    return missing, [batch.batch_id for batch in taken]
+    joining = _joined(state, request, missing)
+    joining.apply()
+    parts = (*(batch.batch_id for batch in taken), *joining.parts)
+    return replace(request, parts=parts, batches=tuple(dict.fromkeys([*request.batches, *parts])))
+
+
+def _joined(state: State, request: Request, missing: list[Days]) -> Joining:
+    """What the missing days do to the waiting batches of the request's window."""
+    joining = Joining(state, report_of(state, request.accept).apart_names)
+    for piece in pieces_of(state, request.accept, missing):
+        joining.join(_new_batch(state, request, piece))
+    return joining
 
 
 def _taken(state: State, request: Request, missing: list[Days], now: int) -> tuple[list[Days], list[Batch]]:
     """What running batches leave missing, and which of them serve the request. One that the provider refused as a whole
     once takes nobody: another such refusal would be everybody's."""
+    if request.accept.force or not missing:
+        return missing, []
     taken: list[Batch] = []
-    extras = set(extras_of(state, request.accept))
-    for batch in list(state.running(_data_set(request.accept))):
+    extras = extras_of(state, request.accept)
+    apart = report_of(state, request.accept).apart_names
+    hull = missing[0].union(missing[-1])
+    for batch in state.running(data_set_of(request.accept), hull):
         wanted = any(gap.overlaps(batch.days) for gap in missing)
         room = len(batch.members) < state.rules.max_members and not batch.alone
-        if wanted and room and extras <= set(batch.extras) and not _too_old(state, batch, request.accept, now):
+        same = set(extras) <= set(batch.extras) and apart.intersection(extras) == apart.intersection(batch.extras)
+        if wanted and room and same and not _too_old(state, batch, request.accept, now):
             taken.append(batch)
             missing = [g for gap in missing for g in coverage.gaps(gap, [batch.days])]
     return missing, taken
@@ -110,44 +139,16 @@ def preview(state: State, request: Request, now: int) -> Preview:
     """``plan`` at ``now`` without doing it. ``days``: how many are left to fetch. Changes nothing."""
     missing = coverage.gaps(request.days, held(state, request, now=now))
     kept = len(request.days) - sum(map(len, missing))
-    taken: list[Batch] = []
-    if not request.accept.force:
-        missing, taken = _taken(state, request, missing, now)
-    queued: dict[str, Batch] = {}
-    for gap in missing:
-        whole, _ = _merged(state, _new_batch(state, request, gap))
-        known = queued.get(whole.batch_id)  # an earlier gap may have joined the same batch
-        both = [whole] if known is None else [known, whole]
-        queued[whole.batch_id] = _merge(whole, both, whole.days.union(both[0].days))
+    missing, taken = _taken(state, request, missing, now)
+    joining = _joined(state, request, missing)
+    queued = {name: joining.now(name) for name in joining.parts}
     new = frozenset(name for name in queued if name not in state.batches)
     return Preview(kept, tuple(taken), queued, new, sum(map(len, missing)))
 
 
-def _join(state: State, request: Request, gap: Days) -> str:
-    """Merges the gap into the waiting batches of its window that it overlaps, else makes a batch of its own."""
-    whole, others = _merged(state, _new_batch(state, request, gap))
-    for other in others:
-        _rename(state, other, whole.batch_id, but=request.accept.request_id)
-        state.drop_batch(other.batch_id)
-    state.put_batch(whole)
-    return whole.batch_id
-
-
-def _merged(state: State, mine: Batch) -> tuple[Batch, list[Batch]]:
-    """The batch that a new one becomes a part of, or is, under the oldest id; and the joined ones that lose theirs."""
-    merged, days = [mine], mine.days
-    candidates = _candidates(state, mine)
-    while hit := next((b for b in candidates if b.days.overlaps(days) and _fits(state, merged, b)), None):
-        candidates.remove(hit)
-        merged.append(hit)
-        days = days.union(hit.days)
-    older = sorted(merged[1:], key=lambda b: (b.accepted_at, b.batch_id))
-    return _merge(older[0] if older else mine, merged, days), older[1:]
-
-
 def _new_batch(state: State, request: Request, gap: Days) -> Batch:
     accept = request.accept
-    number = len(request.batches) + len(state.open_batches.get(_data_set(accept), {}))
+    number = len(request.batches) + len(state.open_batches.get(data_set_of(accept), {}))
     asked = extras_of(state, accept)
     name = identity.uuid5("batch", accept.request_id, gap.start, gap.end, request.revision, number)
     return Batch(
@@ -157,51 +158,13 @@ def _new_batch(state: State, request: Request, gap: Days) -> Batch:
         window=accept.accepted_at // state.rules.window_ms,
         start=gap.start,
         end=gap.end,
-        extras=tuple(sorted(_held_extras(state, accept.connector, accept.report_type, gap).union(asked))),
+        extras=tuple(sorted(held_extras(state, accept.connector, accept.report_type, gap).union(asked))),
         priority_class=accept.priority_class,
         accepted_at=accept.accepted_at,
         members=(accept.request_id,),
-        seen_results=state.data_set(_data_set(accept)).results,
+        seen_results=state.data_set(data_set_of(accept)).results,
         traceparent=accept.traceparent,
     )
-
-
-def _candidates(state: State, mine: Batch) -> list[Batch]:
-    """Waiting batches of the window that have room for one more."""
-    rows = (state.batches[b] for b in state.open_batches.get(mine.data_set, {}))
-    most = state.rules.max_members
-    return [b for b in rows if len(b.members) < most and b.window == mine.window and _joinable(b)]
-
-
-def _joinable(batch: Batch) -> bool:
-    return batch.state == "queued" and batch.remote is None and not batch.alone
-
-
-def _fits(state: State, merged: Sequence[Batch], other: Batch) -> bool:
-    members = {m for b in [*merged, other] for m in b.members}
-    return len(members) <= state.rules.max_members
-
-
-def _merge(keep: Batch, merged: Iterable[Batch], days: Days) -> Batch:
-    rows = list(merged)
-    return replace(
-        keep,
-        start=days.start,
-        end=days.end,
-        extras=tuple(sorted({e for b in rows for e in b.extras})),
-        priority_class=min(b.priority_class for b in rows),
-        turn=min((b.turn for b in rows if b.turn is not None), default=None),
-        accepted_at=min(b.accepted_at for b in rows),
-        members=tuple(dict.fromkeys(m for b in [keep, *rows] for m in b.members)),
-        not_before=_not_before(rows),
-        refresh=any(b.refresh for b in rows),
-    )
-
-
-def _not_before(rows: Sequence[Batch]) -> int:
-    """A retry's delay holds for whoever joins it: it is the provider's. Other delays end with one who need not wait."""
-    retries = [b.not_before for b in rows if b.attempts]
-    return max(retries) if retries else min(b.not_before for b in rows)
 
 
 def _with_member(batch: Batch, request: Request) -> Batch:
@@ -210,93 +173,6 @@ def _with_member(batch: Batch, request: Request) -> Batch:
     return replace(batch, members=members, priority_class=best)
 
 
-def _rename(state: State, batch: Batch, batch_id: str, *, but: str) -> None:
-    """The joined batch's members now belong to the one that keeps its id."""
-    for member in batch.members:
-        row = state.requests.get(member)
-        if row is None or member == but:
-            continue
-        swap = {batch.batch_id: batch_id}
-        parts = tuple(dict.fromkeys(swap.get(p, p) for p in row.parts))
-        known = tuple(dict.fromkeys(swap.get(p, p) for p in row.batches))
-        state.put_request(replace(row, parts=parts, batches=known, revision=row.revision + 1))
-
-
-def shrink(state: State, batch: Batch) -> tuple[Batch, list[Request]]:
-    """Looks again at what a waiting batch must fetch, after its data set has moved on: the batch over the days that are
-    still missing, and the members that need nothing more from it. If they all need nothing, the batch has none left."""
-    need: list[Days] = _to_refresh(state, batch)
-    done: list[Request] = []
-    for member in batch.members:
-        request = state.requests.get(member)
-        if request is None:
-            continue
-        mine = request.days.clip(batch.days)
-        missing = [] if mine is None else coverage.gaps(mine, held(state, request, now=state.now))
-        if missing:
-            need += missing
-        else:
-            done.append(request)
-    gone = {r.accept.request_id for r in done}
-    rest = tuple(m for m in batch.members if m not in gone and m in state.requests)
-    seen = state.data_set(batch.data_set).results
-    if not need:
-        return replace(batch, members=rest, refresh=False, seen_results=seen), done
-    days = Days(min(d.start for d in need), max(d.end for d in need))
-    extras = set(batch.extras)
-    if not batch.alone:
-        extras |= _held_extras(state, batch.connector, batch.report_type, days)
-    row = replace(batch, start=days.start, end=days.end, extras=tuple(sorted(extras)), members=rest, seen_results=seen)
-    return row, done
-
-
-def _to_refresh(state: State, batch: Batch) -> list[Days]:
-    """The days of a refresh that nobody has read anew meanwhile."""
-    if not batch.refresh:
-        return []
-    found = coverage.usable(
-        state.data_set(batch.data_set),
-        batch.days,
-        batch.extras,
-        now=state.now,
-        zone=batch.connector.time_zone,
-        settling_days=state.rules.catalogue[batch.connector.connector_type][batch.report_type].settling_days,
-        fresh=state.rules.freshness,
-        max_age_ms=None,
-    )
-    return coverage.gaps(batch.days, found)
-
-
-def split(state: State, batch: Batch) -> list[Batch]:
-    """One batch per member: what the provider refused as a whole is tried for each alone, once, as no attempt."""
-    alone = []
-    for member in batch.members:
-        request = state.requests.get(member)
-        days = request and request.days.clip(batch.days)
-        if request is None or not days:
-            continue
-        name = identity.uuid5("alone", batch.batch_id, member).hex
-        alone.append(
-            replace(
-                batch,
-                batch_id=f"bat_{name}",
-                start=days.start,
-                end=days.end,
-                extras=extras_of(state, request.accept),
-                members=(member,),
-                state="queued",
-                alone=True,
-                refresh=False,
-                step=0,
-                remote=None,
-                epoch=batch.epoch + 1,
-                version=None,
-                read_at=None,
-                calls=0,
-            )
-        )
-    return alone
-
-
-def _data_set(accept: Accept) -> str:
+def data_set_of(accept: Accept) -> str:
+    """Key of the data set that a request reads."""
     return f"{accept.connector.connector_id}|{accept.report_type}"

@@ -141,7 +141,7 @@ def _place(state: State, request: Request, now: int) -> Place:
         position=None if batch is None else state.queue.position(batch.batch_id),
         wait=closing.expected(state, request, batch, now),
         waiting=closing.waiting(state, batch),
-        progress=closing.progress(state, batch),
+        progress=closing.progress(state, request),
         batched_with=() if batch is None else closing.others(batch, request.accept),
         window=window(state, request.accept.connector, now),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, circuits, coverage, estimate, events, lifecycle
+from app.domain import batching, circuits, coverage, estimate, events, lifecycle, refit
 from app.domain.coverage import Run
 from app.domain.errors import ErrorClass, Failure
 from app.domain.estimate import Expected
@@ -27,21 +27,19 @@ _UNDELIVERED = Failure(
 
 
 NAMED_OTHERS = 20
-REFRESH_CLASS = 4
-"""Of a batch that nobody waits for any more (``stale``)."""
 
 
-def complete_part(state: State, request: Request, batch_id: str) -> None:
+def complete_part(state: State, request: Request, batch: Batch) -> None:
     """One part of a request has its days. With none open left the request completes, or is planned again if a day is
     still missing (its reading was replaced by one without an asked column while others were fetched)."""
-    parts = tuple(p for p in request.parts if p != batch_id)
-    request = replace(request, parts=parts)
-    if parts:
-        state.put_request(request)
-        return
+    request = replace(request, parts=tuple(p for p in request.parts if p != batch.batch_id))
     runs = covering(state, request)
-    if not coverage.gaps(request.days, runs):
+    if not request.parts and not coverage.gaps(request.days, runs):
         complete(state, request, runs)
+        return
+    request = batching.keeping(state, request, runs, batch.days)
+    if request.parts:
+        state.put_request(request)
     elif request.rounds < MAX_ROUNDS:
         settle(state, batching.plan(state, replace(request, rounds=request.rounds + 1)))
     else:
@@ -64,12 +62,13 @@ def settle(state: State, request: Request) -> None:
 
 
 def covering(state: State, request: Request) -> list[Run]:
-    """The newest held runs inside the request's days."""
+    """The newest held runs inside the request's days; where they lack its columns, what its own parts brought."""
     accept = request.accept
-    data = state.data_set(f"{accept.connector.connector_id}|{accept.report_type}")
-    extras = set(batching.extras_of(state, accept))
-    parts = (coverage.cut(run, request.days) for run in data.runs if extras <= set(run.columns))
-    return [p for p in parts if p is not None]
+    runs = coverage.within(state.data_set(batching.data_set_of(accept)), request.days)
+    apart = batching.report_of(state, accept).apart_names
+    useful = coverage.having(runs, batching.extras_of(state, accept), apart)
+    found = [part for run in useful if (part := coverage.cut(run, request.days)) is not None]
+    return coverage.filled(found, request.kept)
 
 
 def complete(state: State, request: Request, runs: list[Run], *, stale_until: int | None = None) -> None:
@@ -156,20 +155,11 @@ def _close(
 
 
 def _leave_batches(state: State, request: Request) -> None:
-    """Takes a closing request out of batches it still waits for; a waiting batch without members is dropped, a running
-    one goes on to its next outcome."""
+    """Takes a closing request out of batches it still waits for."""
     for batch_id in request.parts:
         batch = state.batches.get(batch_id)
-        if batch is None:
-            continue
-        members = tuple(m for m in batch.members if m != request.accept.request_id)
-        row = replace(batch, members=members)
-        if members or batch.state != "queued":
-            state.put_batch(row)
-        elif row.wanted:
-            state.put_batch(replace(row, priority_class=REFRESH_CLASS))
-        else:
-            state.drop_batch(batch_id)
+        if batch is not None:
+            refit.leave(state, batch, request.accept.request_id)
 
 
 def view(
@@ -196,7 +186,7 @@ def view(
         body_hash=accept.body_hash,
         labels=accept.labels,
         waiting=None if closed else waiting(state, batch),
-        progress=100 if request.state == "completed" else progress(state, batch),
+        progress=100 if request.state == "completed" else progress(state, request),
         batch_id=request.batches[-1] if request.batches else None,
         batched_with=request.batched_with if closed or batch is None else others(batch, accept),
         queue_position=None if closed or batch is None else state.queue.position(batch.batch_id),
@@ -233,12 +223,20 @@ def waiting(state: State, batch: Batch | None) -> dict[str, Any] | None:
     return state.others_wait if known is None else dict(known)
 
 
-def progress(state: State, batch: Batch | None) -> int:
-    """Calls done of calls planned, in percent; 100 only when completed."""
-    if batch is None:
-        return 0
-    planned = sum(state.rules_of(batch.connector).minimum_calls.values()) or 1
-    return min(99, 100 * batch.calls // max(planned, batch.calls + 1))
+def rests(state: State, request: Request, but: str) -> bool:
+    """Of all parts of a request, one apart, none is with a worker or the provider."""
+    rows = (state.batches.get(part) for part in request.parts if part != but)
+    return all(row is None or row.state == "queued" for row in rows)
+
+
+def progress(state: State, request: Request) -> int:
+    """Calls done of calls planned over all parts of a request, in percent; 100 only when completed."""
+    done, left = request.calls, 0
+    for batch in (state.batches[p] for p in request.parts if p in state.batches):
+        planned = sum(state.rules_of(batch.connector).minimum_calls.values())
+        done += batch.calls
+        left += max(1, planned - batch.calls)
+    return min(99, 100 * done // max(1, done + left))
 
 
 def expected(state: State, request: Request, batch: Batch | None, now: int | None = None) -> Expected:

@@ -6,13 +6,14 @@ overlapping; each run points to the file that holds its newest figures.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from app.domain.messages import StoredFile
-from app.domain.model import Days, DayState
-from app.domain.rate_limit import day_of
+from app.domain.model import Days, DayState, ReportType
+from app.domain.zones import day_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,41 @@ def cut(run: Run, days: Days) -> Run | None:
     return replace(run, start=inside.start, end=inside.end, rows=run.rows[a:b], digests=run.digests[a:b])
 
 
+def within(data: DataSet, days: Days) -> Sequence[Run]:
+    """The runs that share a day with ``days``."""
+    first = bisect_left(data.runs, days.start, key=lambda run: run.end)
+    return data.runs[first : bisect_right(data.runs, days.end, key=lambda run: run.start)]
+
+
+def having(runs: Iterable[Run], columns: Sequence[str], apart: frozenset[str]) -> list[Run]:
+    """The runs whose file has the columns. Who asks for some of ``apart``, those that do not add up, is served only by
+    a file that was read with exactly the same of them."""
+    asked = set(columns)
+    mine = apart & asked
+    return [
+        run for run in runs if asked.issubset(run.columns) and (not mine or apart.intersection(run.columns) == mine)
+    ]
+
+
+def columns_read(report: ReportType, extras: Sequence[str], absent: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a new file that later requests may use. If one of those that do not add up is missing, the others
+    were read with a set that nobody can tell any more, and are not used again."""
+    lost = set(absent)
+    if lost & report.apart_names.intersection(extras):
+        lost |= report.apart_names
+    return tuple(name for name in (*report.standard_names, *extras) if name not in lost)
+
+
 def usable(
     data: DataSet, want: Days, columns: Sequence[str], *, now: int, zone: str, settling_days: int, fresh: Freshness,
-    max_age_ms: int | None,
+    max_age_ms: int | None, apart: frozenset[str] = frozenset(),
 ) -> list[Run]:  # fmt: skip
     """The held runs, cut to single-state stretches inside ``want``, that have the columns and are young enough."""
     today = day_of(now, zone)
     found: list[Run] = []
-    for run in data.runs:
+    for run in having(within(data, want), columns, apart):
         part = cut(run, want)
-        if part is None or not set(columns) <= set(run.columns):
+        if part is None:
             continue
         read_day = day_of(run.read_at, zone)
         pieces = _by_state(part, (today, read_day), settling_days)
@@ -121,6 +147,12 @@ def gaps(want: Days, held: Iterable[Run | Days]) -> list[Days]:
     return missing
 
 
+def filled(runs: list[Run], others: Iterable[Run]) -> list[Run]:
+    """The runs, and of the others the days that these leave open."""
+    more = (cut(other, gap) for other in others for gap in gaps(other.days, runs))
+    return [*runs, *(run for run in more if run is not None)]
+
+
 def add(data: DataSet, file: StoredFile, *, version: int, read_at: int, columns: tuple[str, ...]) -> DataSet:
     """Coverage after a new result: its days replace what was held. An older version never replaces a newer one."""
     ref = replace(file, days=(), totals={})
@@ -149,13 +181,13 @@ def forget(data: DataSet, before: int) -> DataSet:
 
 def held_columns(data: DataSet, days: Days) -> set[str]:
     """Every column that is held for any of the days."""
-    return {name for run in data.runs if run.days.overlaps(days) for name in run.columns}
+    return {name for run in within(data, days) for name in run.columns}
 
 
 def held_digests(data: DataSet, days: Days) -> dict[int, str]:
     """Day -> digest of the figures held, for telling what a new reading changed."""
     found: dict[int, str] = {}
-    for run in data.runs:
+    for run in within(data, days):
         part = cut(run, days)
         if part is not None:
             found.update(zip(range(part.start, part.end + 1), part.digests, strict=True))

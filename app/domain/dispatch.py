@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from app.domain import batching, circuits, closing, estimate, events, jobs, leases, rate_limit, reserve
+from app.domain import circuits, estimate, events, jobs, leases, rate_limit, relook, reserve
 from app.domain.messages import Event
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Bucket, Full
 from app.domain.rows import Batch
 from app.domain.state import State
 
-CLOSES_PER_STEP = 2_000
-"""Requests closed by reuse in one step at most: a transaction has to fit its time limit."""
-
 
 def dispatch(state: State) -> None:
     """Gives every free slot to the batch whose turn it is. A blocked head blocks nobody whose quota has room."""
     state.others_wait = None
-    state.blocked_until = state.now if _look_again(state) else None
+    state.blocked_until = state.now if relook.look_again(state) else None
     line, busy, most = state.queue, _slots_by_account(state), _most_slots(state)
     line.wake_due(state.now)
     for account in line.parked("slots"):
@@ -110,37 +107,6 @@ def _most_slots(state: State) -> int:
     return max(2, (state.rules.max_concurrent + 1) // 2)
 
 
-def _look_again(state: State) -> bool:
-    """Waiting batches of a data set that has moved on may have nothing, or less, left to fetch. Whether some are left
-    for the next step."""
-    budget = CLOSES_PER_STEP
-    for data_set, moved in list(state.moved.items()):
-        for batch in [batch for days in moved for batch in state.overlapping(data_set, days)]:
-            now = state.batches.get(batch.batch_id)
-            if now is None or now.state != "queued" or now.remote is not None:
-                continue
-            if now.seen_results == state.data_set(data_set).results:
-                continue
-            if budget <= 0:
-                return True
-            budget -= _shrink(state, now)
-        state.moved.pop(data_set, None)
-        state.queue.wake(("data", data_set))
-    return False
-
-
-def _shrink(state: State, batch: Batch) -> int:
-    """Reuses what a waiting batch's members can have without a call; how many of them were served."""
-    rest, done = batching.shrink(state, batch)
-    if rest.wanted:
-        state.put_batch(rest)
-    else:
-        state.drop_batch(batch.batch_id)
-    for request in done:
-        closing.complete_part(state, state.requests.get(request.accept.request_id, request), batch.batch_id)
-    return len(done)
-
-
 def _shuts_all(state: State, batch: Batch, full: Full) -> bool:
     """An application's bucket is everybody's: no other batch of this type can start either."""
     return state.limits_of(batch.connector).buckets[full.key].quota.scope == "application"
@@ -148,10 +114,7 @@ def _shuts_all(state: State, batch: Batch, full: Full) -> bool:
 
 def _in_flight(state: State, batch: Batch) -> bool:
     """Days of one data set in flight are exclusive: an overlapping batch attaches or waits (R7)."""
-    return any(
-        other.batch_id != batch.batch_id and other.state != "queued"
-        for other in state.overlapping(batch.data_set, batch.days)
-    )
+    return any(b.batch_id != batch.batch_id for b in state.running(batch.data_set, batch.days))
 
 
 def room(state: State, batch: Batch, look_at: int | None = None) -> Full | None:

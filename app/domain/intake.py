@@ -25,7 +25,7 @@ from app.domain.model import (
     Priority,
     ReportType,
 )
-from app.domain.rate_limit import day_of, zone_of
+from app.domain.zones import day_of, zone_of
 
 READY_STATUSES = frozenset({"connected", "paused", "reauthorise"})
 """Connectors that take commands: paused ones and those that wait for a person queue them and call nobody."""
@@ -263,9 +263,6 @@ def _day_faults(command: FetchCommand, report: ReportType | None, today: int) ->
     if report.retention_days > 0 and command.start < oldest:
         detail = f"the provider keeps {report.retention_days} days: the first that can be asked for is {_day(oldest)}"
         yield Fault("invalid_date_range", "/date_range/start", detail)
-    longest = report.longest_range_days
-    if command.end is not None and 0 < longest < command.end - command.start + 1:
-        yield Fault("invalid_date_range", "/date_range", f"at most {longest} days in one request")
 
 
 def _order_faults(command: FetchCommand) -> Iterable[Fault]:

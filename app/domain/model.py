@@ -166,6 +166,12 @@ class ReportType:
         return tuple(f.name for f in self.fields if f.standard)
 
     @property
+    def apart_names(self) -> frozenset[str]:
+        """Columns that do not add up (reach): read together only with exactly the same others of their kind. Standard
+        columns are in every file, so they never tell two fetches apart."""
+        return frozenset(f.name for f in self.fields if not f.additive and not f.standard)
+
+    @property
     def askable_names(self) -> tuple[str, ...]:
         """Attributes and metrics; keys are always there and need not be asked for."""
         return tuple(f.name for f in self.fields)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import batching, circuits, closing, coverage, dispatch, events, jobs, lifecycle, retry
+from app.domain import batching, circuits, closing, coverage, dispatch, events, jobs, lifecycle, refit, relook, retry
 from app.domain.coverage import day_state
 from app.domain.errors import ErrorClass, Failure, Throttle
 from app.domain.messages import StepOutcome, StoredFile
-from app.domain.model import DayState, ReportType
-from app.domain.rate_limit import Bucket, day_of
+from app.domain.model import Days, DayState, ReportType
+from app.domain.rate_limit import Bucket
 from app.domain.rows import Batch, Closure, Request
 from app.domain.state import State, members_of
+from app.domain.zones import day_of
 
 MAX_LOSSES = 5
 """A batch whose holder was lost this often is failed: it may be what kills them."""
@@ -89,12 +90,12 @@ def back(state: State, batch: Batch) -> None:
     row = replace(batch, state="remote" if remote else "queued", step_no=batch.step_no + 1)
     if not remote:
         closing.charge_members(state, row, attempts=0)
-        row = replace(row, calls=0, priority_class=row.priority_class if row.members else closing.REFRESH_CLASS)
+        row = replace(row, calls=0, priority_class=row.priority_class if row.members else refit.REFRESH_CLASS)
     state.put_batch(row)
     if not remote:
         state.release(row)
         for request in members_of(state, row):
-            if request.state == "running":
+            if request.state == "running" and closing.rests(state, request, row.batch_id):
                 to = lifecycle.move(request.state, "retry")
                 state.put_request(replace(request, state=str(to), revision=request.revision + 1))
         if circuits.is_open(state, row.connector):
@@ -145,22 +146,12 @@ def _merged(state: State, batch: Batch) -> bool:
 
 def _try_alone(state: State, batch: Batch) -> None:
     closing.charge_members(state, batch, attempts=0)
-    parts = batching.split(state, batch)
-    state.drop_batch(batch.batch_id)
-    for part in parts:
-        request = state.requests[part.members[0]]
-        names = tuple(part.batch_id if p == batch.batch_id else p for p in request.parts)
-        to = lifecycle.move(request.state, "retry") if request.state == "running" else request.state
-        state.put_request(
-            replace(
-                request,
-                parts=names,
-                batches=(*request.batches, part.batch_id),
-                state=str(to),
-                revision=request.revision + 1,
-            )
-        )
-        state.put_batch(part)
+    parts = refit.split(state, batch)
+    for request in members_of(state, batch):
+        rests = closing.rests(state, request, batch.batch_id)
+        to = lifecycle.move(request.state, "retry") if request.state == "running" and rests else request.state
+        state.put_request(replace(request, state=str(to)))
+    refit.apply(state, batch, parts)
 
 
 def _without(request: Request, batch: Batch) -> Request:
@@ -231,14 +222,14 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
         batch = replace(batch, version=data.last_version, read_at=state.now)
     version, read_at = batch.version or 0, batch.read_at or state.now
     report = state.rules.catalogue[batch.connector.connector_type][batch.report_type]
-    columns = tuple(n for n in (*report.standard_names, *batch.extras) if n not in file.columns_absent)
+    columns = coverage.columns_read(report, batch.extras, file.columns_absent)
     before = coverage.held_digests(data, batch.days)
     lacking = _lacking(report, file, coverage.held_columns(data, batch.days))
     new = coverage.add(data, file, version=version, read_at=read_at, columns=columns)
     oldest = day_of(state.now, batch.connector.time_zone) - report.retention_days - _PAST_RETENTION_DAYS
     new = coverage.forget(new, oldest)
     state.put(f"c/{new.key}", new)
-    state.moved.setdefault(new.key, []).append(batch.days)
+    relook.moved(state, new.key, Days(file.start, file.end))
     _announce(state, batch, replace(file, columns_absent=lacking), before, version)
     _measure(state, batch)
     closing.charge_members(state, batch, attempts=1)
@@ -250,7 +241,7 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
         row = state.requests[request.accept.request_id]
         with_ = tuple(dict.fromkeys([*row.batched_with, *(n for n in names if n != row.accept.request_id)]))
         row = replace(row, batched_with=with_, execution_ms=max(ms, row.execution_ms or 0))
-        closing.complete_part(state, row, batch.batch_id)
+        closing.complete_part(state, row, batch)
 
 
 def _lacking(report: ReportType, file: StoredFile, held: set[str]) -> tuple[str, ...]:

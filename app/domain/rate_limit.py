@@ -15,14 +15,12 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from types import MappingProxyType
-from zoneinfo import ZoneInfo
 
 from app.domain import reserve
 from app.domain.model import ConnectorFacts, Quota
 from app.domain.reserve import Melting
+from app.domain.zones import day_bounds, day_of
 
 LONG_PERIOD_MS = 3_600_000
 """Reservations are kept in quotas at least this long: a shorter one refills before a report is ready (ADR 0003)."""
@@ -73,31 +71,6 @@ class Window:
     used: int
     remaining: int
     reset_at: int
-
-
-@lru_cache(maxsize=4096)
-def _day_bounds(zone: str, ordinal: int) -> tuple[int, int]:
-    """First ms of a calendar day in a zone, and of the next: 23- and 25-hour days come out right."""
-    midnight = datetime.fromordinal(ordinal)
-    info = ZoneInfo(zone)
-    start = midnight.replace(tzinfo=info).timestamp()
-    end = (midnight + timedelta(days=1)).replace(tzinfo=info).timestamp()
-    return int(start * 1000), int(end * 1000)
-
-
-@lru_cache(maxsize=4096)
-def zone_of(name: str) -> ZoneInfo | None:
-    """The time zone of this name, None if nobody here knows it."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, TypeError, OSError):
-        return None
-
-
-def day_of(now: int, zone: str) -> int:
-    """Ordinal of the calendar day that ``now`` (ms) falls into in a zone; an unknown zone counts as UTC, which is at
-    most a day off."""
-    return datetime.fromtimestamp(now / 1000, UTC).astimezone(zone_of(zone) or UTC).toordinal()
 
 
 @dataclass(slots=True)
@@ -159,7 +132,7 @@ class Bucket:
 
     def _melting(self, day: int) -> Melting:
         """Over the time whose calls count in this day alone."""
-        opens, ends = _day_bounds(self.quota.calendar_zone or "UTC", day)
+        opens, ends = day_bounds(self.quota.calendar_zone or "UTC", day)
         return Melting(reserve.calls_of(self.quota), opens + self.guard_ms, ends - self.guard_ms - self.lifetime_ms)
 
     def room(self, now: int, batch_id: str = "", *, whole: bool = True) -> int:
@@ -276,12 +249,12 @@ class Bucket:
         if not self.calendar:
             return now + self.lifetime_ms + self.quota.period_ms + _MS_GUARD
         zone = self.quota.calendar_zone or "UTC"
-        return _day_bounds(zone, self._days_touched(now)[-1])[1] + self.guard_ms
+        return day_bounds(zone, self._days_touched(now)[-1])[1] + self.guard_ms
 
     def next_day(self, now: int) -> int:
         """When the day that ``now`` counts in is over, guard included (calendar)."""
         zone = self.quota.calendar_zone or "UTC"
-        end = _day_bounds(zone, day_of(now - self.guard_ms, zone))[1]
+        end = day_bounds(zone, day_of(now - self.guard_ms, zone))[1]
         return end + self.guard_ms
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.domain.coverage import Run
 from app.domain.messages import Accept
 from app.domain.model import ConnectorFacts, Days
 
@@ -27,6 +28,9 @@ class Request:
     rounds: int = 0
     expected_ms: int | None = None
     """The raw estimate of its wait when it was shown first."""
+    kept: tuple[Run, ...] = ()
+    """What its ended parts brought, without digests, where a later file of another request may replace it: others'
+    columns that do not add up, and for who wants fresh figures all that was held before."""
 
     @property
     def days(self) -> Days:

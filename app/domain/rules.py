@@ -33,6 +33,7 @@ class Rules:
     catalogue: Catalogue
     window_ms: int = 300_000
     max_members: int = 200
+    backfill_slice_days: int = 31
     max_concurrent: int = 10
     fairness: Fairness = field(default_factory=Fairness)
     max_live: int = 100_000

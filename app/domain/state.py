@@ -14,11 +14,11 @@ from typing import Any
 
 from app.domain.breaker import Circuit
 from app.domain.coverage import DataSet
-from app.domain.day_index import DayIndex
 from app.domain.health import Health
 from app.domain.line import Line, with_turn
 from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView
 from app.domain.model import ConnectorFacts, Days
+from app.domain.nearby import Nearby
 from app.domain.pace import Pace, Ratios
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
 from app.domain.rows import Batch, Closure, Mark, Others, Request
@@ -97,8 +97,7 @@ class State:
     queue: Line = field(init=False)
     open_batches: dict[str, dict[str, None]] = field(default_factory=dict)
     """Data set -> its open batches, in order of creation."""
-    by_days: DayIndex = field(default_factory=DayIndex)
-    """The same by their days."""
+    near: Nearby = field(default_factory=Nearby)
     in_flight: dict[str, dict[str, None]] = field(default_factory=dict)
     """Connector type -> batches that a worker or the provider works on."""
     leases: dict[str, Lease] = field(default_factory=dict)
@@ -112,8 +111,8 @@ class State:
     others_wait: dict[str, Any] | None = None
     """Why all those wait that are ready, and that the last look at the queue did not come to."""
     touched: dict[str, None] = field(default_factory=dict)
-    moved: dict[str, list[Days]] = field(default_factory=dict)
-    """Data set -> days with new figures since the waiting batches that want them were last looked at."""
+    moved: dict[str, Days | None] = field(default_factory=dict)
+    """Data sets with new results since their waiting batches were last looked at -> the days these have; None: any."""
     mean_ms: float = 0.0
     """Moving mean of a fetch's duration, from its data call's permit to its end."""
     pace: Pace = field(default_factory=Pace)
@@ -167,7 +166,7 @@ class State:
         self.polls.pop(batch_id, None)
         self.told.pop(batch_id, None)
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
-        self.by_days.drop(batch_id)
+        self.near.drop(batch_id)
         self.queue.wake(("data", row.data_set))
         self.in_flight.get(row.connector.connector_type, {}).pop(batch_id, None)
         self.release(row)
@@ -206,16 +205,9 @@ class State:
         """Comes back to something at a time (``planner`` pops it)."""
         heapq.heappush(self.due, (at, kind, name))
 
-    def running(self, data_set: str) -> Iterable[Batch]:
-        """Batches of a data set that a worker or the provider works on."""
-        for batch_id in self.open_batches.get(data_set, {}):
-            row = self.batches[batch_id]
-            if row.state != "queued":
-                yield row
-
-    def overlapping(self, data_set: str, days: Days) -> list[Batch]:
-        """Open batches of a data set that share a day with ``days``."""
-        return [self.batches[name] for name in self.by_days.overlapping(data_set, days)]
+    def running(self, data_set: str, days: Days) -> Iterable[Batch]:
+        """Batches of a data set that a worker or the provider works on and that share one of the days."""
+        return [self.batches[name] for name in self.near.running(data_set, days)]
 
     def store(self, key: str, row: Any) -> None:
         """Takes a row in without noting a change, as at a restart."""
@@ -248,7 +240,7 @@ class State:
     def index_batch(self, row: Batch) -> None:
         """Brings queue, leases and the data set's index in step with a batch's row."""
         self.open_batches.setdefault(row.data_set, {})[row.batch_id] = None
-        self.by_days.put(row.data_set, row.batch_id, row.days)
+        self.near.put(row, full=len(row.members) >= self.rules.max_members)
         in_flight = self.in_flight.setdefault(row.connector.connector_type, {})
         if row.state == "queued":
             in_flight.pop(row.batch_id, None)
@@ -283,7 +275,7 @@ def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:
         if batch.not_before:
             state.remind(batch.not_before, "batch", batch.batch_id)
         if batch.state == "queued" and batch.seen_results != state.data_set(batch.data_set).results:
-            state.moved.setdefault(batch.data_set, []).append(batch.days)
+            state.moved[batch.data_set] = None
     state.queue.rewind()
     _restore_limits(state)
     for batch in state.batches.values():

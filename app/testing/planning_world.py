@@ -196,7 +196,7 @@ class PlannerWorld:
                 assert now == ("leased", ask.epoch, ask.step_no), f"seed {seed}: a permit for {ask}, but it is {now}"
         assert len(state.leases) <= self.rules.max_concurrent
         for data_set in state.open_batches:
-            running = list(state.running(data_set))
+            running = [b for n in state.open_batches[data_set] if (b := state.batches[n]).state != "queued"]
             both = [(a, b) for a, b in combinations(running, 2) if a.days.overlaps(b.days)]
             assert not both, f"seed {seed}: days of {data_set} in flight twice"
         assert all(len(b.members) <= self.rules.max_members for b in state.batches.values())

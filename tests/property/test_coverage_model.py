@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.coverage import DataSet, Freshness, Run, add, cut, gaps, held_digests, usable
+from app.domain.coverage import DataSet, Freshness, Run, add, cut, filled, gaps, held_columns, held_digests, usable
 from app.domain.model import Days
 from app.testing.planning import NOW, TODAY, stored
 
@@ -20,7 +20,8 @@ FRESH = Freshness(open_ms=900_000, settling_ms=21_600_000, floor_ms=300_000)
 DAY_MS = 86_400_000
 
 runs_of_days = st.tuples(st.integers(0, 15), st.integers(0, 7)).map(lambda p: Days(TODAY - p[0] - p[1], TODAY - p[0]))
-columns = st.sampled_from([("clicks",), ("clicks", "reach"), ("clicks", "reach", "views")])
+columns = st.sampled_from([("clicks",), ("clicks", "reach"), ("clicks", "reach", "views"), ("clicks", "views")])
+apart_sets = st.sampled_from([frozenset[str](), frozenset({"reach"}), frozenset({"reach", "views"})])
 ages = st.integers(0, 8 * DAY_MS) | st.sampled_from([299_999, 300_001, 900_000, 900_001, 21_600_000, 21_600_001])
 readings = st.lists(st.tuples(runs_of_days, columns, ages), max_size=8)
 
@@ -79,6 +80,7 @@ def test_every_day_is_held_in_its_newest_version_whatever_order_they_ended_in(
     assert [r.start for r in data.runs] == sorted(r.start for r in data.runs)
     assert data.last_version == len(history[0])
     assert held_digests(data, want) == {d: h.digest for d, h in model.items() if want.start <= d <= want.end}
+    assert held_columns(data, want) == {c for d, h in model.items() if want.start <= d <= want.end for c in h.columns}
     missing = [day for gap in gaps(want, data.runs) for day in range(gap.start, gap.end + 1)]
     assert missing == [day for day in range(want.start, want.end + 1) if day not in model]
 
@@ -99,6 +101,7 @@ def test_gaps_are_the_days_in_nobodys_run_and_as_few_runs_as_can_be(held: list[D
     columns,
     st.sampled_from([None, 0, 600_000, 86_400_000]),
     st.sampled_from(["UTC", "Asia/Tokyo", "Pacific/Pago_Pago"]),
+    apart_sets,
 )
 def test_a_day_is_used_again_by_its_own_state_and_age(
     history: tuple[list[tuple[Days, tuple[str, ...], int]], list[int]],
@@ -106,15 +109,24 @@ def test_a_day_is_used_again_by_its_own_state_and_age(
     asked: tuple[str, ...],
     max_age_ms: int | None,
     zone: str,
+    apart: frozenset[str],
 ) -> None:
     data, model = built(*history)
-    found = usable(data, want, asked, now=NOW, zone=zone, settling_days=SETTLING, fresh=FRESH, max_age_ms=max_age_ms)
+    found = usable(
+        data, want, asked, now=NOW, zone=zone, settling_days=SETTLING, fresh=FRESH, max_age_ms=max_age_ms, apart=apart
+    )
     expected = {
         day: held
         for day, held in model.items()
-        if want.start <= day <= want.end and set(asked) <= set(held.columns) and young(day, held, max_age_ms, zone)
+        if want.start <= day <= want.end and serves(held, asked, apart) and young(day, held, max_age_ms, zone)
     }
     assert spread(found) == expected
+
+
+def serves(held: Held, asked: tuple[str, ...], apart: frozenset[str]) -> bool:
+    """All asked columns are there, and if some of them do not add up, no other such column is."""
+    mine = {c for c in asked if c in apart}
+    return all(c in held.columns for c in asked) and (not mine or mine == {c for c in held.columns if c in apart})
 
 
 def young(day: int, held: Held, max_age_ms: int | None, zone: str) -> bool:
@@ -129,6 +141,16 @@ def young(day: int, held: Held, max_age_ms: int | None, zone: str) -> bool:
 
 def local_day(at: int, zone: str) -> int:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)).astimezone(ZoneInfo(zone)).toordinal()
+
+
+@QUICK
+@given(histories(), histories())
+def test_what_is_filled_in_is_only_what_was_open(
+    one: tuple[list[tuple[Days, tuple[str, ...], int]], list[int]],
+    other: tuple[list[tuple[Days, tuple[str, ...], int]], list[int]],
+) -> None:
+    (data, model), (more, others) = built(*one), built(*other)
+    assert spread(filled(list(data.runs), more.runs)) == others | model
 
 
 @QUICK

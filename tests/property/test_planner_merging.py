@@ -11,7 +11,7 @@ from app.domain.state import State
 from app.testing.planning import NOW, REPORT, TODAY, accept, batches, facts, quota, rules, stored, take
 
 QUICK = settings(max_examples=150, deadline=None)
-WAITING = rules([quota()])
+WAITING = rules([quota()], backfill_slice_days=100_000)
 WINDOW = NOW - NOW % WAITING.window_ms
 
 asked = st.lists(

@@ -168,7 +168,7 @@ def test_what_waits_is_looked_at_again_when_its_data_set_moves_on() -> None:
     file = stored(TODAY - 9, TODAY - 5, columns_absent=("views",))
     key = state.data_set(KEY)
     state.store(f"c/{KEY}", add(key, file, version=7, read_at=NOW, columns=("reach",)))
-    state.moved[KEY] = [Days(TODAY - 9, TODAY)]
+    state.moved[KEY] = Days(TODAY - 9, TODAY)
     ends = take(state, other)
     assert [(e.type, e.request_id) for e in ends.events if e.request_id] == [("data_fetched", request_id(2))]
     (rest,) = [b for b in batches(state) if b.batch_id != busy.batch_id]

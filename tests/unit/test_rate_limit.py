@@ -8,7 +8,8 @@ import pytest
 
 from app.domain import rate_limit
 from app.domain.model import Quota
-from app.domain.rate_limit import Bucket, Limits, PermitRow, day_of, zone_of
+from app.domain.rate_limit import Bucket, Limits, PermitRow
+from app.domain.zones import day_of, zone_of
 from app.testing.planning import NOW, facts, quota
 
 LIFETIME_MS, GUARD_MS = 130_000, 60_000

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from app.domain.model import INBOX_PARTITION, ConnectorFacts
-from app.domain.rate_limit import zone_of
+from app.domain.zones import zone_of
 from app.storage.postgres.database import Database
 from app.storage.postgres.queries import statements
 from app.storage.postgres.rows import text_of, uuid_of
