@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import dispatch, health, rate_limit
+from app.domain import booking, dispatch, health, ledger, rate_limit
 from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.messages import Answer, Ask, Returned
@@ -65,8 +65,10 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     """Spends a permit from every bucket, durably; with the data call's permit the data set's version is drawn (R7)."""
     keys, connector_id = tuple(b.key for b in buckets), batch.connector.connector_id
     row = PermitRow(message.ask_id, batch.batch_id, message.charge, keys, state.now, connector_id=connector_id)
+    row = booking.charge_to_members(state, batch, row)
     for key, counts in rate_limit.hit(buckets, row).items():
         state.put(f"d/{key}", counts)
+    booking.count(state, row, buckets)
     # Also of a call that no quota counts: how it ends is its connector's health.
     state.put(f"p/{row.ask_id}", row)
     state.remind(state.now + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", row.ask_id)
@@ -90,7 +92,8 @@ def returned(state: State, message: Returned) -> None:
             latency_ms, ok = ends[ask_id]
             known = state.health.get(row.connector_id, Health())
             state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=ok))
-        row = replace(row, returned_at=state.now)
+        ended = None if ask_id not in ends else "answered" if ends[ask_id][1] else "failed"
+        row = replace(booking.book(state, row, ended), returned_at=state.now)
         state.put(f"p/{ask_id}", row)
         for bucket in buckets_of(state, row):
             bucket.spend(row)
@@ -103,8 +106,9 @@ def buckets_of(state: State, row: PermitRow) -> list[Bucket]:
 
 
 def forgettable_at(state: State, row: PermitRow) -> int:
-    """When no sliding bucket counts the permit any longer."""
-    return rate_limit.expires_at(row, buckets_of(state, row))
+    """When no sliding bucket and no open window counts the permit any longer."""
+    buckets = buckets_of(state, row)
+    return max(rate_limit.expires_at(row, buckets), ledger.counted_until(row, buckets))
 
 
 def forget_permit(state: State, ask_id: str) -> None:
@@ -112,6 +116,7 @@ def forget_permit(state: State, ask_id: str) -> None:
     row = state.permits.get(ask_id)
     if row is None:
         return
+    row = booking.lost(state, row)
     at = forgettable_at(state, row)
     if at <= state.now:
         state.drop(f"p/{ask_id}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, closing, dispatch, leases, lifecycle, outcome, permits
+from app.domain import batching, booking, closing, dispatch, leases, lifecycle, outcome, permits
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Ask, Cancel, Heartbeat, Members, Milestone, Refuse, Returned, StepOutcome, Tick
 from app.domain.rows import Mark, Request
@@ -139,6 +139,7 @@ def _forget_reminders(state: State) -> None:
     """Reminders of what is gone: a deadline a year ahead would stay for a year after its request ended."""
     tables: dict[str, Any] = {
         "batch": state.batches, "deadline": state.requests, "mark": state.marks, "permit": state.permits,
+        "window": state.books.windows,
     }  # fmt: skip
     state.due = [entry for entry in state.due if entry[2] in tables[entry[1]]]
     heapq.heapify(state.due)
@@ -226,4 +227,5 @@ DUE: dict[str, Callable[[State, str], None]] = {
     "deadline": _deadline_due,
     "mark": _mark_due,
     "permit": permits.forget_permit,
+    "window": booking.close_windows,
 }

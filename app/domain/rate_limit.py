@@ -41,6 +41,9 @@ class PermitRow:
     granted_at: int
     returned_at: int | None = None
     connector_id: str = ""
+    payers: str = ""
+    """The ledger's row that says whom the call is for; empty once its entry is written (``ledger.Payers``)."""
+    org_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Window:
 
 
 @lru_cache(maxsize=4096)
-def _day_bounds(zone: str, ordinal: int) -> tuple[int, int]:
+def day_bounds(zone: str, ordinal: int) -> tuple[int, int]:
     """First ms of a calendar day in a zone, and of the next: 23- and 25-hour days come out right."""
     midnight = datetime.fromordinal(ordinal)
     info = ZoneInfo(zone)
@@ -184,7 +187,7 @@ class Bucket:
     def next_day(self, now: int) -> int:
         """When the day that ``now`` counts in is over, guard included (calendar)."""
         zone = self.quota.calendar_zone or "UTC"
-        end = _day_bounds(zone, day_of(now - self.guard_ms, zone))[1]
+        end = day_bounds(zone, day_of(now - self.guard_ms, zone))[1]
         return end + self.guard_ms
 
 

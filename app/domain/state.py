@@ -14,6 +14,7 @@ from typing import Any
 
 from app.domain.coverage import DataSet
 from app.domain.health import Health
+from app.domain.ledger import Books, LedgerRecord, Payers
 from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView
 from app.domain.model import ConnectorFacts
 from app.domain.priority_queue import PriorityQueue
@@ -40,12 +41,13 @@ class Changes:
     milestones: list[Milestone] = field(default_factory=list)
     views: dict[str, RequestView | None] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    ledger: list[LedgerRecord] = field(default_factory=list)
     dead: list[tuple[tuple[str, int, int], str, str]] = field(default_factory=list)
     """Accepted-looking records that must go to the dead-letter topic: (source, code, detail)."""
 
     def __bool__(self) -> bool:
         told = self.offers or self.answers or self.milestones or self.views or self.events or self.dead
-        return bool(self.rows or told)
+        return bool(self.rows or told or self.ledger)
 
 
 KINDS: Mapping[str, type] = {
@@ -56,6 +58,7 @@ KINDS: Mapping[str, type] = {
     "m": Mark,
     "x": Closure,
     "h": Health,
+    "a": Payers,
 }
 """Row key prefix -> row class. ``d/<bucket>`` rows (calendar counts) and ``o`` (inbox position) are plain JSON."""
 
@@ -75,6 +78,7 @@ class State:
     days: dict[str, dict[int, int]] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
     """By connector id."""
+    books: Books = field(default_factory=Books)
     by_org: dict[int, dict[str, None]] = field(default_factory=dict)
     """Organisation -> its live requests, in order of their arrival."""
     queued: int = 0
@@ -139,6 +143,8 @@ class State:
         self.waiting.pop(batch_id, None)
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
         self.release(row)
+        for name in self.books.forget_batch(batch_id):
+            self.drop(f"a/{name}")
 
     def release(self, row: Batch) -> None:
         """Gives back what the batch still had reserved."""
@@ -197,7 +203,7 @@ class State:
     def _table(self, kind: str) -> dict[str, Any]:
         tables: dict[str, dict[str, Any]] = {
             "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
-            "x": self.closures, "d": self.days, "h": self.health,
+            "x": self.closures, "d": self.days, "h": self.health, "a": self.books.payers,
         }  # fmt: skip
         return tables[kind]
 
@@ -251,6 +257,9 @@ def _restore_reminders(state: State) -> None:
         state.remind(mark.closed_at + state.rules.closed_mark_ms, "mark", name)
     for name, row in state.permits.items():
         state.remind(row.granted_at + state.rules.permit_valid_ms + state.rules.call_timeout_ms, "permit", name)
+    buckets = {key: bucket for limits in state.limits.values() for key, bucket in limits.buckets.items()}
+    for at, key in state.books.restore(state.permits.values(), state.batches, buckets, state.now):
+        state.remind(at, "window", key)
 
 
 def reserve(state: State, batch: Batch) -> None:
