@@ -17,6 +17,7 @@ from typing import Any
 from app.domain import lifecycle, planner
 from app.domain.coverage import DataSet
 from app.domain.errors import ErrorClass, Failure, Throttle
+from app.domain.ledger import LedgerRecord
 from app.domain.messages import Accept, Answer, Ask, Event, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
 from app.domain.model import ConnectorFacts, Quota
 from app.domain.rules import Rules
@@ -70,6 +71,7 @@ class PlannerWorld:
     now: int = NOW
     rows: Rows = field(default_factory=Rows)
     events: list[Event] = field(default_factory=list)
+    ledger: list[LedgerRecord] = field(default_factory=list)
     calls: list[tuple[str, ConnectorFacts, int]] = field(default_factory=list)
     """Calls as the provider saw them: (charge, connector, arrival)."""
     inbox: list[list[tuple[Any, int]]] = field(default_factory=list)
@@ -170,6 +172,7 @@ class PlannerWorld:
         self.rows.write(changes)
         self._check(changes)
         self.events += changes.events
+        self.ledger += changes.ledger
         self.dead += len(changes.dead)
         for offer in changes.offers:
             self._offer(offer)
@@ -298,14 +301,15 @@ class PlannerWorld:
         task.made += 1
         task.first_at = self.now if task.first_at is None else task.first_at
         took = self._random.choice([self._soon(), self._soon(), 2_000, self.rules.call_timeout_ms // 2])
-        self._at(took, lambda: self._answered(task, ask))
+        self._at(took, lambda: self._answered(task, ask, took))
 
-    def _answered(self, task: _Step, ask: Ask) -> None:
+    def _answered(self, task: _Step, ask: Ask, took_ms: int) -> None:
         if task.over:
             return
-        if not self._chance(self.faults.mute):
-            self._give_back(ask.ask_id)
+        muted = self._chance(self.faults.mute)
         failure = self._failure(task.offer)
+        if not muted:
+            self._give_back(ask.ask_id, (ask.ask_id, took_ms, int(failure is None or not failure.system)))
         if failure is not None:
             self._end(task, self._outcome(task, failure=failure))
         elif task.left:
@@ -313,8 +317,9 @@ class PlannerWorld:
         else:
             self._end(task, self._result(task))
 
-    def _give_back(self, ask_id: str) -> None:
-        self.tell(Returned((ask_id,)), self._soon())
+    def _give_back(self, ask_id: str, *ends: tuple[str, int, int]) -> None:
+        """Without an end the permit comes back unused."""
+        self.tell(Returned((ask_id,), ends), self._soon())
 
     def _end(self, task: _Step, outcome: StepOutcome | None) -> None:
         task.over = True
@@ -373,6 +378,8 @@ def left_over(state: State) -> Iterator[str]:
     for name in ("requests", "batches", "permits", "marks", "leases", "asks", "queue", "due", "waiting", "polls"):
         if getattr(state, name):
             yield name
+    if state.books.payers or state.books.of_batch or state.books.out or state.books.windows:
+        yield "books"
     buckets = [b for limits in state.limits.values() for b in limits.buckets.values()]
     if any(b.reserved for b in buckets):
         yield "reserved"
