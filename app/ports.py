@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.domain.ledger import LedgerRecord
 from app.domain.messages import Accept, Event, Offer, RequestView, StoredFile
 from app.domain.model import ConnectorFacts, Quota, ReportType
 
@@ -282,6 +283,13 @@ class RequestHistory(Protocol):
 
     async def page(self, wanted: Wanted, before: PageKey | None, limit: int) -> Sequence[RequestView]:
         """Newest first by (accepted, id), from ``before`` on, that itself left out."""
+
+
+class UsageLog(Protocol):
+    """The planner's ledger in PostgreSQL."""
+
+    async def project(self, records: Sequence[LedgerRecord]) -> None:
+        """Idempotent upserts, in any order."""
 
 
 class EventSink(Protocol):
