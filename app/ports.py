@@ -34,10 +34,12 @@ class Permit:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a call has ended: milliseconds until its answer began (or until it failed), and whether the provider did its
-    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx)."""
+    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx; None: its end says nothing of the provider, as
+    when it was cancelled). ``left``: the request was sent, so the provider may have counted it."""
 
     latency_ms: int
-    ok: bool
+    ok: bool | None
+    left: bool = True
 
 
 class Permits(Protocol):
@@ -48,8 +50,8 @@ class Permits(Protocol):
         back)."""
 
     def give_back(self, permit: Permit, ended: Ended | None = None) -> None:
-        """The permit's call has ended, as ``ended`` says (None: it never left, or its end says nothing of the
-        provider); never blocks."""
+        """The permit's call has ended, as ``ended`` says (None: it never left and says nothing of the provider); never
+        blocks."""
 
 
 class TokenSource(Protocol):

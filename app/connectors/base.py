@@ -101,7 +101,8 @@ class _Trip:
     def ended(self) -> Ended | None:
         """What its permit tells when no answer came: nothing of the provider, if the call was cancelled, met a
         connection closed while it was idle, or may not go where it should."""
-        return Ended(self.latency_ms, ok=False) if self.failed else None
+        left = self.left_at is not None
+        return Ended(self.latency_ms, False if self.failed else None, left) if self.failed or left else None
 
 
 class _Stream:

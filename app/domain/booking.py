@@ -38,14 +38,13 @@ def charge_to_members(state: State, batch: Batch, row: PermitRow) -> PermitRow:
     return replace(row, payers=found, org_id=wanted.org_id)
 
 
-def book(state: State, row: PermitRow, outcome: str | None) -> PermitRow:
+def book(state: State, row: PermitRow, outcome: str | None, *, ended_at: int | None) -> PermitRow:
     """Writes a permit's one entry, or none for one that came back unused (``outcome`` None). The permit as it goes on:
     it names no payers any longer, so nothing is written twice. One granted before there was a ledger has none."""
     payers = state.books.payers.get(row.payers)
     if payers is not None:
         if outcome is not None:
             shares = closing.share(ledger.WHOLE, (m.request_id for m in payers.members))
-            ended_at = None if outcome == "unknown" else state.now
             state.changes.ledger.append(ledger.entry(row, payers, shares, outcome, ended_at))
         _release(state, row.payers, payers.batch_id)
     return replace(row, payers="")
@@ -66,7 +65,7 @@ def lost(state: State, row: PermitRow) -> PermitRow:
     latest = row.granted_at + state.rules.permit_valid_ms + state.rules.call_timeout_ms
     if not row.payers or row.returned_at is not None or latest > state.now:
         return row
-    row = book(state, row, "unknown")
+    row = book(state, row, "unknown", ended_at=None)
     state.put(f"p/{row.ask_id}", row)
     return row
 

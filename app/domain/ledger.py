@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from app.domain.messages import Returned
 from app.domain.model import Quota
 from app.domain.rate_limit import Bucket, PermitRow, day_bounds
 
@@ -56,9 +57,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One call. ``outcome``: ``answered``, ``failed`` (the provider did not do its part), ``unknown`` (its permit never
-    came back: it may have left). ``ended_at`` is the return's LogAppendTime, None for ``unknown``. Without members the
-    call is the organisation's alone. ``priority_class`` is the batch's, which its best member gives it."""
+    """One call that left or may have. ``outcome``: ``answered``; ``failed``, the provider did not do its part;
+    ``unknown``, its permit never came back or its end is not known (cancelled under way), so that the provider may not
+    have counted it. ``ended_at`` is the return's LogAppendTime, None for a permit that never came back. Without members
+    the call is the organisation's alone. ``priority_class`` is the batch's, which its best member gives it."""
 
     ask_id: str
     granted_at: int
@@ -187,6 +189,15 @@ class Books:
             return windows[start], []
         windows[start] = OpenWindow(end, closes_at)
         return windows[start], [(closes_at, key)]
+
+
+def outcome_of(message: Returned, ask_id: str) -> str | None:
+    """The outcome of a returned permit's call; None for one that never left."""
+    told = {name: ok for name, _, ok in message.ends}
+    left = told if message.left is None else message.left
+    if ask_id not in left:
+        return None
+    return {None: "unknown", 0: "failed"}.get(told.get(ask_id), "answered")
 
 
 def entry(row: PermitRow, payers: Payers, shares: Mapping[str, int], outcome: str, ended_at: int | None) -> Entry:

@@ -76,11 +76,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Worker -> planner: these permits' calls have ended (answered, failed or never sent). ``ends``: of each that left,
-    in (ask id, ms until its answer began, 1 if the provider did its part else 0)."""
+    """Worker -> planner: these permits' calls have ended (answered, failed or never sent). ``ends``: of each that says
+    something of the provider, (ask id, ms until its answer began, 1 if the provider did its part else 0). ``left``:
+    those whose requests were sent; None from a worker of a version that did not tell: those in ``ends``."""
 
     ask_ids: tuple[str, ...]
     ends: tuple[tuple[str, int, int], ...] = ()
+    left: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,8 @@ def returned(state: State, message: Returned) -> None:
             latency_ms, ok = ends[ask_id]
             known = state.health.get(row.connector_id, Health())
             state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=ok))
-        ended = None if ask_id not in ends else "answered" if ends[ask_id][1] else "failed"
-        row = replace(booking.book(state, row, ended), returned_at=state.now)
+        row = booking.book(state, row, ledger.outcome_of(message, ask_id), ended_at=state.now)
+        row = replace(row, returned_at=state.now)
         state.put(f"p/{ask_id}", row)
         for bucket in buckets_of(state, row):
             bucket.spend(row)

@@ -128,5 +128,7 @@ class StepPermits:
 
 
 def _returned(ends: Sequence[tuple[str, Ended | None]]) -> Returned:
-    left = tuple((ask_id, ended.latency_ms, int(ended.ok)) for ask_id, ended in ends if ended is not None)
-    return Returned(tuple(ask_id for ask_id, _ in ends), left)
+    known = [(ask_id, ended) for ask_id, ended in ends if ended is not None]
+    told = tuple((ask_id, ended.latency_ms, int(ended.ok)) for ask_id, ended in known if ended.ok is not None)
+    left = tuple(ask_id for ask_id, ended in known if ended.left)
+    return Returned(tuple(ask_id for ask_id, _ in ends), told, left)

@@ -43,6 +43,8 @@ class Faults:
     mute: float = 0.0
     fail: float = 0.0
     throttle: float = 0.0
+    cut: float = 0.0
+    """A call that left and of whose end nothing is known, as when its step was cancelled."""
     refused_column: str = "forbidden"
 
 
@@ -309,7 +311,9 @@ class PlannerWorld:
         muted = self._chance(self.faults.mute)
         failure = self._failure(task.offer)
         if not muted:
-            self._give_back(ask.ask_id, (ask.ask_id, took_ms, int(failure is None or not failure.system)))
+            end = (ask.ask_id, took_ms, int(failure is None or not failure.system))
+            told = not self._chance(self.faults.cut)
+            self._give_back(ask.ask_id, *([end] if told else []), left=True)
         if failure is not None:
             self._end(task, self._outcome(task, failure=failure))
         elif task.left:
@@ -317,9 +321,8 @@ class PlannerWorld:
         else:
             self._end(task, self._result(task))
 
-    def _give_back(self, ask_id: str, *ends: tuple[str, int, int]) -> None:
-        """Without an end the permit comes back unused."""
-        self.tell(Returned((ask_id,), ends), self._soon())
+    def _give_back(self, ask_id: str, *ends: tuple[str, int, int], left: bool = False) -> None:
+        self.tell(Returned((ask_id,), ends, (ask_id,) if left else ()), self._soon())
 
     def _end(self, task: _Step, outcome: StepOutcome | None) -> None:
         task.over = True
