@@ -23,7 +23,9 @@ from app.testing.planning_world import Faults, PlannerWorld, commands, left_over
 from tests.property import test_planner_life as life
 from tests.property.test_planner_life import DAILY, SLIDING, drawn, tight
 
-QUOTAS = (*SLIDING, quota("per_account", 5, 70_000, scope="account"), DAILY)
+SHORT = (*SLIDING, DAILY)
+"""No bucket keeps a permit for as long as the windows that count it."""
+QUOTAS = (*SHORT, quota("per_account", 5, 70_000, scope="account"))
 FEW, MANY = replace(life.FEW, cut=0.1), replace(life.MANY, cut=0.1)
 BEFORE_MIDNIGHT = NOW - 5 * 3_600_000 - 90_000
 """A minute and a half before a day begins in Los Angeles."""
@@ -76,7 +78,7 @@ class Witness(PlannerWorld):
 def lived(seed: int, faults: Faults, *, now: int = NOW) -> Witness:
     """A life of some requests of two organisations, with labels, some cancelled; every promise of the ledger."""
     draw = random.Random(seed)
-    made = Witness(tight(QUOTAS), seed, faults, now)
+    made = Witness(tight(SHORT if draw.random() < 0.5 else QUOTAS), seed, faults, now)
     accepts = [_labelled(drawn(n, draw), draw, now) for n in range(1, draw.randint(3, 9))]
     for message, after_ms in commands(accepts, draw):
         made.tell(message, after_ms)
@@ -116,7 +118,7 @@ def check_entries(made: Witness) -> None:
         assert (entry.granted_at, entry.ended_at) == (granted.at, at)
         assert (entry.org_id, entry.connector_id, entry.connector_type) == (who.org_id, who.connector_id, "DV360")
         assert (entry.batch_id, entry.charge) == (granted.ask.batch_id, "reports")
-        assert sorted(entry.buckets) == sorted(key for _, key in keys_of(granted))
+        assert sorted(entry.buckets) == sorted(key for _, key in keys_of(made, granted))
         assert entry.priority_class == granted.priority_class
         assert tuple((m.request_id, m.labels) for m in entry.members) == granted.members, f"seed {seed}"
         assert not entry.members or sum(m.millionths for m in entry.members) == WHOLE
@@ -128,10 +130,10 @@ def check_entries(made: Witness) -> None:
     assert known <= len(made.calls) <= len(entries), f"seed {seed}: {known}, {len(made.calls)}, {len(entries)}"
 
 
-def keys_of(granted: Granted) -> list[tuple[Quota, str]]:
+def keys_of(made: Witness, granted: Granted) -> list[tuple[Quota, str]]:
     who = granted.connector
     scopes = {"application": "", "account": who.account_id, "user": who.subject}
-    return [(rule, f"{rule.name}|{scopes[rule.scope]}") for rule in QUOTAS]
+    return [(rule, f"{rule.name}|{scopes[rule.scope]}") for rule in made.rules.connectors["DV360"].quotas]
 
 
 def check_windows(made: Witness) -> None:
@@ -139,7 +141,7 @@ def check_windows(made: Witness) -> None:
     calls: Counter[tuple[str, int, int]] = Counter()
     orgs: dict[tuple[str, int, int], set[int]] = {}
     for granted in made.permits.values():
-        for rule, key in keys_of(granted):
+        for rule, key in keys_of(made, granted):
             for start, end in windows_of(rule, granted.at, made.rules):
                 calls[key, start, end] += 1
                 orgs.setdefault((key, start, end), set()).add(granted.connector.org_id)
