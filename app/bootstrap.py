@@ -36,9 +36,10 @@ from app.storage.postgres.connectors import PostgresConnectorStore
 from app.storage.postgres.database import Database
 from app.storage.postgres.grants import PostgresGrantStore
 from app.storage.postgres.requests import PostgresRequestHistory
+from app.storage.postgres.usage import PostgresUsage
 from app.storage.redis_cache import RedisCache
 from app.storage.results import ObjectResultStore
-from app.streams import crash, faust_touches, kafka, topology
+from app.streams import crash, faust_touches, kafka, projector, topology
 from app.streams.codecs import EventCodec
 from app.streams.connector_news import ConnectorNews
 from app.streams.fetch_shell import FetchShell
@@ -114,6 +115,7 @@ class Stores:
     connectors: PostgresConnectorStore
     grants: PostgresGrantStore
     history: PostgresRequestHistory
+    usage: PostgresUsage
     cache: RedisCache
     vault: Vault
 
@@ -233,6 +235,7 @@ def stores_of(settings: Settings, clock: Clock) -> Stores:
         PostgresConnectorStore(database),
         PostgresGrantStore(database),
         PostgresRequestHistory(database),
+        PostgresUsage(database),
         RedisCache(settings.redis.url.get_secret_value(), clock, timeout_s=settings.redis.timeout_s),
         Vault(settings.vault.ring()),
     )
@@ -279,10 +282,11 @@ def build(settings: Settings) -> Worker:
     planners = Planners(topo.app, names.state, name, ownership, clock)
     boards = Boards(planners.owned, planners.owner, follower.connectors.get, clock.monotonic)
     rest = _rest(settings, clock, metrics, names, publisher, follower, stores, readiness, rules, boards)
-    projector = Projector(broker, names.requests, f"{settings.streams.group}-projector", stores.history, metrics)
+    sources = {names.requests: projector.views(stores.history), names.usage: projector.usage(stores.usage)}
+    projecting = Projector(broker, f"{settings.streams.group}-projector", sources, metrics)
     metrics.describe_build(rest.version)
     return Worker(
-        settings, topo, publisher, ownership, follower, projector, planner_shell, fetches, fetching,
+        settings, topo, publisher, ownership, follower, projecting, planner_shell, fetches, fetching,
         stores.database, stores.cache, readiness, rest, metrics,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.domain.ledger import LedgerRecord
 from app.domain.messages import Accept, Event, Offer, RequestView, StoredFile, Usage
 from app.domain.model import ConnectorFacts, Quota, ReportType
 
@@ -33,12 +34,14 @@ class Permit:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a call has ended: milliseconds until its answer began (or until it failed), and whether the provider did its
-    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx; ``error`` is its code then). ``neutral``: what
-    came says nothing of whether the provider works, as a refusal, or a body whose reading was given up. ``usage``: what
-    its headers told of quotas."""
+    part (``ok`` False: nobody there, no answer, a cut one, or a 5xx, and ``error`` is its code; None: its end says
+    nothing of the provider, as when it was cancelled). ``left``: the request was sent, so the provider may have counted
+    it. ``neutral``: what came says nothing of whether the provider works, as a refusal, or a body whose reading was
+    given up. ``usage``: what its headers told of quotas."""
 
     latency_ms: int
-    ok: bool
+    ok: bool | None
+    left: bool = True
     neutral: bool = False
     error: str = ""
     usage: tuple[Usage, ...] = ()
@@ -52,8 +55,8 @@ class Permits(Protocol):
         the step back)."""
 
     def give_back(self, permit: Permit, ended: Ended | None = None) -> None:
-        """The permit's call has ended, as ``ended`` says (None: it never left, or its end says nothing of the
-        provider); never blocks."""
+        """The permit's call has ended, as ``ended`` says (None: it never left and says nothing of the provider); never
+        blocks."""
 
 
 class TokenSource(Protocol):
@@ -291,6 +294,13 @@ class RequestHistory(Protocol):
 
     async def page(self, wanted: Wanted, before: PageKey | None, limit: int) -> Sequence[RequestView]:
         """Newest first by (accepted, id), from ``before`` on, that itself left out."""
+
+
+class UsageLog(Protocol):
+    """The planner's ledger in PostgreSQL."""
+
+    async def project(self, records: Sequence[LedgerRecord]) -> None:
+        """Idempotent upserts, in any order."""
 
 
 class EventSink(Protocol):

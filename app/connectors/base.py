@@ -102,7 +102,10 @@ class _Trip:
     def ended(self) -> Ended | None:
         """What its permit tells when no answer came: nothing of the provider, if the call was cancelled, met a
         connection closed while it was idle, or may not go where it should."""
-        return Ended(self.latency_ms, ok=False, error=self.ending) if self.failed else None
+        left = self.left_at is not None
+        if not (self.failed or left):
+            return None
+        return Ended(self.latency_ms, False if self.failed else None, left, error=self.ending if self.failed else "")
 
 
 class _Stream:
@@ -211,7 +214,7 @@ class ProviderHttp:
             ended = _judged(exchange, error.failure)
             raise
         except BaseException:
-            ended = replace(ended, neutral=ended.ok)
+            ended = replace(ended, neutral=bool(ended.ok))
             raise
         finally:
             self._end(exchange, ended)

@@ -98,12 +98,14 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Worker -> planner: these permits' calls have ended (answered, failed or never sent). ``ends``: of each that left,
-    in (ask id, ms until its answer began, 0 for a system failure, 1 for an answer, 2 for one that counts neither way,
-    as a refusal). ``errors``: (ask id, code) of the failures."""
+    """Worker -> planner: these permits' calls have ended (answered, failed or never sent). ``ends``: of each that says
+    something of the provider, (ask id, ms until its answer began, 0 for a system failure, 1 for an answer, 2 for one
+    that counts neither way, as a refusal). ``left``: those whose requests were sent; None from a worker of a version
+    that did not tell: those in ``ends``. ``errors``: (ask id, code) of the failures."""
 
     ask_ids: tuple[str, ...]
     ends: tuple[tuple[str, int, int], ...] = ()
+    left: tuple[str, ...] | None = None
     usage: tuple[Told, ...] = ()
     errors: tuple[tuple[str, str], ...] = ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import circuits, dispatch, health, loose, rate_limit, reserve, usage
+from app.domain import booking, circuits, dispatch, health, ledger, loose, rate_limit, reserve, usage
 from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.messages import Answer, Ask, Returned
@@ -75,7 +75,7 @@ def _answer_loose(state: State, message: Ask) -> Answer | None:
     if full is not None:
         return _not_now(state, message, message.connector, full)
     row = circuits.permit(state, message.connector, loose.NO_BATCH, message, tuple(b.key for b in buckets))
-    _spend(state, row, buckets)
+    _spend(state, booking.charge_to_organisation(state, message.connector, row), buckets)
     return Answer(message.ask_id, message.worker)
 
 
@@ -91,7 +91,7 @@ def _not_now(state: State, message: Ask, connector: ConnectorFacts, full: Full) 
 def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> None:
     """Spends a permit from every bucket, durably; with the data call's permit the data set's version is drawn (R7)."""
     row = circuits.permit(state, batch.connector, batch.batch_id, message, tuple(b.key for b in buckets))
-    _spend(state, row, buckets)
+    _spend(state, booking.charge_to_members(state, batch, row), buckets)
     batch = replace(batch, calls=batch.calls + 1, worker=message.worker)
     if message.data:
         data: DataSet = state.data_set(batch.data_set)
@@ -104,6 +104,7 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
 def _spend(state: State, row: PermitRow, buckets: list[Bucket]) -> None:
     for key, counts in rate_limit.hit(buckets, row).items():
         state.put(f"d/{key}", counts)
+    booking.count(state, row, buckets)
     # Also of a call that no quota counts: how it ends is its connector's health.
     state.put(f"p/{row.ask_id}", row)
     state.remind(state.latest_end(row), "permit", row.ask_id)
@@ -124,6 +125,7 @@ def returned(state: State, message: Returned) -> None:
             known = state.health.get(row.connector_id, Health())
             state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=bool(verdict)))
         circuits.returned(state, row, ends[ask_id][1] if ask_id in ends else None, errors.get(ask_id, ""))
+        row = booking.book(state, row, ledger.outcome_of(message, ask_id), ended_at=state.now)
         row = replace(row, returned_at=state.now)
         state.put(f"p/{ask_id}", row)
         for bucket in buckets_of(state, row):
@@ -138,8 +140,9 @@ def buckets_of(state: State, row: PermitRow) -> list[Bucket]:
 
 
 def forgettable_at(state: State, row: PermitRow) -> int:
-    """When no sliding bucket counts the permit any longer."""
-    return rate_limit.expires_at(row, buckets_of(state, row))
+    """When no sliding bucket and no open window counts the permit any longer."""
+    buckets = buckets_of(state, row)
+    return max(rate_limit.expires_at(row, buckets), ledger.counted_until(row, buckets))
 
 
 def forget_permit(state: State, ask_id: str) -> None:
@@ -147,6 +150,7 @@ def forget_permit(state: State, ask_id: str) -> None:
     row = state.permits.get(ask_id)
     if row is None:
         return
+    row = booking.lost(state, row)
     at = forgettable_at(state, row)
     if at <= state.now:
         state.drop(f"p/{ask_id}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from app.domain import (
     batching,
+    booking,
     circuits,
     closing,
     dispatch,
@@ -158,6 +159,7 @@ def _forget_reminders(state: State) -> None:
     tables: dict[str, Any] = {
         "batch": state.batches, "deadline": state.requests, "mark": state.marks, "permit": state.permits,
         "circuit": state.circuits,
+        "window": state.books.windows,
     }  # fmt: skip
     state.due = [entry for entry in state.due if entry[2] in tables[entry[1]]]
     heapq.heapify(state.due)
@@ -250,4 +252,5 @@ DUE: dict[str, Callable[[State, str], None]] = {
     "deadline": _deadline_due,
     "mark": _mark_due,
     "permit": permits.forget_permit,
+    "window": booking.close_windows,
 }

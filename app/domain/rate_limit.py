@@ -50,6 +50,9 @@ class PermitRow:
     account_id: str = ""
     probe: bool = False
     """The one call that an open circuit lets through (R9)."""
+    payers: str = ""
+    """The ledger's row that says whom the call is for; empty once its entry is written (``ledger.Payers``)."""
+    org_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 from app.domain.breaker import Circuit
 from app.domain.coverage import DataSet
 from app.domain.health import Health
+from app.domain.ledger import Books, LedgerRecord, Payers
 from app.domain.line import Line, with_turn
 from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView
 from app.domain.model import ConnectorFacts, Days
@@ -44,12 +45,13 @@ class Changes:
     milestones: list[Milestone] = field(default_factory=list)
     views: dict[str, RequestView | None] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    ledger: list[LedgerRecord] = field(default_factory=list)
     dead: list[tuple[tuple[str, int, int], str, str]] = field(default_factory=list)
     """Accepted-looking records that must go to the dead-letter topic: (source, code, detail)."""
 
     def __bool__(self) -> bool:
         told = self.offers or self.answers or self.milestones or self.views or self.events or self.dead
-        return bool(self.rows or told)
+        return bool(self.rows or told or self.ledger)
 
 
 KINDS: Mapping[str, type] = {
@@ -63,6 +65,7 @@ KINDS: Mapping[str, type] = {
     "h": Health,
     "e": Ratios,
     "k": Circuit,
+    "a": Payers,
 }
 """Row key prefix -> row class. ``d/<bucket>`` rows (calendar counts) and ``o`` (inbox position) are plain JSON."""
 
@@ -89,6 +92,7 @@ class State:
     """Account with an open circuit -> the (batch, epoch) that was offered to probe it (memory only)."""
     stale: dict[str, None] = field(default_factory=dict)
     """Batches whose members may be answered from older data (memory only)."""
+    books: Books = field(default_factory=Books)
     by_org: dict[int, dict[str, None]] = field(default_factory=dict)
     """Organisation -> its live requests, in order of their arrival."""
     queued: int = 0
@@ -170,6 +174,8 @@ class State:
         self.queue.wake(("data", row.data_set))
         self.in_flight.get(row.connector.connector_type, {}).pop(batch_id, None)
         self.release(row)
+        for name in self.books.forget_batch(batch_id):
+            self.drop(f"a/{name}")
 
     def release(self, row: Batch) -> None:
         """Gives back what the batch still had reserved."""
@@ -233,7 +239,7 @@ class State:
         tables: dict[str, dict[str, Any]] = {
             "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
             "x": self.closures, "d": self.days, "h": self.health, "e": self.ratios, "u": self.others,
-            "k": self.circuits,
+            "k": self.circuits, "a": self.books.payers,
         }  # fmt: skip
         return tables[kind]
 
@@ -301,6 +307,9 @@ def _restore_reminders(state: State) -> None:
         state.remind(mark.closed_at + state.rules.closed_mark_ms, "mark", name)
     for name, row in state.permits.items():
         state.remind(state.latest_end(row), "permit", name)
+    buckets = {key: bucket for limits in state.limits.values() for key, bucket in limits.buckets.items()}
+    for at, key in state.books.restore(state.permits.values(), state.batches, buckets, state.now):
+        state.remind(at, "window", key)
 
 
 def reserve(state: State, batch: Batch) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import orjson
 
 from app.domain import messages
+from app.domain.ledger import Entry, LedgerRecord, WindowCount
 from app.domain.messages import RequestView
 from app.domain.model import ConnectorFacts
 from app.domain.state import KINDS
@@ -27,6 +28,7 @@ _MESSAGES: Mapping[str, type] = {
         "StepOutcome", "Offer",
     )
 }  # fmt: skip
+_LEDGER: Mapping[str, type] = {cls.__name__: cls for cls in (Entry, WindowCount)}
 _OPTIONS = orjson.OPT_NON_STR_KEYS
 
 
@@ -41,9 +43,19 @@ def dump(message: Any) -> bytes:
 
 def load(value: bytes | None) -> Any:
     """The message. Raises ``Unreadable``."""
+    return _load(_MESSAGES, value)
+
+
+def load_ledger(value: bytes | None) -> LedgerRecord:
+    """A record of ``connector.usage``, written by ``dump``. Raises ``Unreadable``."""
+    record: LedgerRecord = _load(_LEDGER, value)
+    return record
+
+
+def _load(classes: Mapping[str, type], value: bytes | None) -> Any:
     try:
         raw = orjson.loads(value or b"")
-        return read(_MESSAGES[raw["k"]], raw["v"])
+        return read(classes[raw["k"]], raw["v"])
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise Unreadable(f"{type(exc).__name__} in an internal record") from None
 

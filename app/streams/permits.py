@@ -143,10 +143,11 @@ class BoundPermits:
 
 
 def _returned(ends: Sequence[tuple[str, Ended | None]]) -> Returned:
-    left = [(ask_id, ended) for ask_id, ended in ends if ended is not None]
+    known = [(ask_id, ended) for ask_id, ended in ends if ended is not None]
     return Returned(
         tuple(ask_id for ask_id, _ in ends),
-        tuple((ask_id, ended.latency_ms, 2 if ended.neutral else int(ended.ok)) for ask_id, ended in left),
-        tuple(Told(ask_id, usage) for ask_id, ended in left for usage in ended.usage),
-        tuple((ask_id, ended.error) for ask_id, ended in left if ended.error),
+        tuple((name, e.latency_ms, 2 if e.neutral else int(e.ok)) for name, e in known if e.ok is not None),
+        tuple(name for name, ended in known if ended.left),
+        tuple(Told(name, usage) for name, ended in known for usage in ended.usage),
+        tuple((name, ended.error) for name, ended in known if ended.error),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.domain.breaker import Phase, phase
+from app.domain.ledger import Entry
 from app.domain.lifecycle import TERMINAL
 from app.domain.messages import Event, RequestView, StepOutcome
 from app.domain.model import INBOX_PARTITION, PRIORITY_CLASS, Days, Priority
@@ -75,6 +76,9 @@ class PlannerMetrics:
         metrics.planner_step_records.labels(kind).observe(records)
         for answer in changes.answers:
             metrics.permits_total.labels(kind, answer.denied or "granted").inc()
+        for one in changes.ledger:
+            if isinstance(one, Entry):
+                metrics.ledger_calls_total.labels(one.connector_type, one.outcome).inc()
         for event in changes.events:
             metrics.events_published_total.labels(event.type).inc()
             self._event(event, begun)

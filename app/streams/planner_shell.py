@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from app.domain import planner
+from app.domain.ledger import Entry
 from app.domain.messages import Accept, Answer, Members, Milestone, Tick
 from app.domain.state import Changes
 from app.ports import BrokerUnavailable, EventSink
@@ -138,9 +139,12 @@ class PlannerShell:
         told: list[Answer | Milestone] = [*changes.answers, *changes.milestones]
         found += [Record(names.permits, internal.dump(one), one.worker.encode(), p) for one in told]
         found += [Record(names.requests, internal.dump_row(v), k.encode()) for k, v in changes.views.items()]
+        for one in changes.ledger:
+            key = one.connector_id if isinstance(one, Entry) else one.bucket
+            found.append(Record(names.usage, internal.dump(one), key.encode()))
         for event in changes.events:
-            key, value, headers = self._events.encode(event)
-            found.append(Record(names.events, value, key, None, headers))
+            name, value, headers = self._events.encode(event)
+            found.append(Record(names.events, value, name, None, headers))
         for source, code, detail in changes.dead:
             found.append(await self._dead(source, code, detail, owner.state.now))
         return found

@@ -1,17 +1,19 @@
-"""Writes ``connector.requests`` to PostgreSQL, in order per id, in a group of its own: PostgreSQL away delays history
-and nothing else. Offsets pass only what is written; a repeated or older row changes nothing there."""
+"""Writes ``connector.requests`` and ``connector.usage`` to PostgreSQL, in order per key, in a group of its own:
+PostgreSQL away delays history and usage and nothing else. Offsets pass only what is written; a repeated or older row
+changes nothing there."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from app.domain.messages import RequestView
-from app.ports import RequestHistory
+from app.ports import RequestHistory, UsageLog
 from app.streams import internal, kafka
 from app.streams.kafka import Broker
 from app.telemetry.metrics import Metrics
@@ -19,6 +21,7 @@ from app.telemetry.metrics import Metrics
 PAUSE_S = 0.5
 """Between two writes, so that rows gather: history may lag by this much more."""
 
+_UNREADABLE = (ValueError, TypeError, internal.Unreadable)
 _ROW_FAULTS = (OverflowError, ValueError, TypeError)
 _DATA_EXCEPTION = "22"
 """SQLSTATE class of values that a column does not take."""
@@ -26,19 +29,40 @@ _DATA_EXCEPTION = "22"
 log = structlog.get_logger(__name__)
 
 
-class Projector:
-    """One member of the projecting group."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is projected of one topic. ``newest``: of records with one key only the last is written, under load many
+    moves of a request are one row; else every one is. ``label`` names it in metrics."""
 
-    def __init__(self, broker: Broker, topic: str, group: str, history: RequestHistory, metrics: Metrics) -> None:
-        self._broker, self._topic, self._group, self._history = broker, topic, group, history
-        self._metrics = metrics
+    label: str
+    read: Callable[[bytes], Any]
+    write: Callable[[Sequence[Any]], Awaitable[None]]
+    newest: bool
+
+
+def views(history: RequestHistory) -> Source:
+    """Requests as they are now."""
+    return Source("requests", internal.load_view, history.project, newest=True)
+
+
+def usage(log: UsageLog) -> Source:
+    """The ledger's entries and closed windows."""
+    return Source("usage", internal.load_ledger, log.project, newest=False)
+
+
+class Projector:
+    """One member of the projecting group. ``sources`` by topic; one that PostgreSQL keeps waiting holds up the others,
+    which would wait for it as well."""
+
+    def __init__(self, broker: Broker, group: str, sources: Mapping[str, Source], metrics: Metrics) -> None:
+        self._broker, self._group, self._sources, self._metrics = broker, group, sources, metrics
         self.healthy = True
 
     async def run(self) -> None:
         """Projects until cancelled; begins again after a lost connection to the broker."""
         while True:
             consumer = kafka.reader(self._broker, group_id=self._group, fetch_max_wait_ms=2_000)
-            consumer.subscribe([self._topic])
+            consumer.subscribe(list(self._sources))
             try:
                 await consumer.start()
                 while True:
@@ -50,14 +74,17 @@ class Projector:
                 await kafka.close(consumer)
 
     async def _once(self, consumer: AIOKafkaConsumer) -> None:
-        """Of what is there only the newest row of each request is written: under load many moves are one row."""
+        """Writes what is there, then lets the offsets pass it."""
         batch = await consumer.getmany(timeout_ms=2_000, max_records=5_000)
         held = sum(map(len, batch.values()))
         await self._measure(consumer, held)
-        newest = {r.key: r for records in batch.values() for r in records if r.value is not None}
-        views = [view for record in newest.values() if (view := self._read(record)) is not None]
-        if views:
-            await self._write(views, consumer, held)
+        for topic, source in self._sources.items():
+            records = [r for tp, some in batch.items() if tp.topic == topic for r in some if r.value is not None]
+            if source.newest:
+                records = list({r.key: r for r in records}.values())
+            rows = [row for record in records if (row := self._read(source, record)) is not None]
+            if rows:
+                await self._write(source, rows, consumer, held)
         if batch:
             await consumer.commit()
             await self._measure(consumer, 0)
@@ -73,45 +100,46 @@ class Projector:
         behind = [max(0, end - await consumer.position(tp)) for tp, end in known]
         self._metrics.projection_lag.set(held + sum(behind))
 
-    def _read(self, record: Any) -> RequestView | None:
+    def _read(self, source: Source, record: Any) -> Any:
         try:
-            return internal.load_view(record.value)
-        except (ValueError, TypeError) as exc:
-            log.error("unreadable_view", offset=record.offset, error=type(exc).__name__)
-            self._metrics.unreadable_records_total.labels("requests").inc()
+            return source.read(record.value)
+        except _UNREADABLE as exc:
+            log.error("unreadable_row", source=source.label, offset=record.offset, error=type(exc).__name__)
+            self._metrics.unreadable_records_total.labels(source.label).inc()
             return None
 
-    async def _write(self, views: list[RequestView], consumer: AIOKafkaConsumer, held: int) -> None:
+    async def _write(self, source: Source, rows: list[Any], consumer: AIOKafkaConsumer, held: int) -> None:
         delay = 0.5
         while True:
             try:
-                await self._history.project(views)
+                await source.write(rows)
                 self.healthy = True
                 return
             except asyncio.CancelledError:
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever keeps PostgreSQL away, the rows wait for it
                 if _lies_in_a_row(exc):
-                    await self._write_apart(views, consumer, held, exc)
+                    await self._write_apart(source, rows, consumer, held, exc)
                     return
                 self.healthy = False
-                log.warning("projector_waits", error=type(exc).__name__, rows=len(views))
+                log.warning("projector_waits", error=type(exc).__name__, rows=len(rows))
                 # Nothing is read meanwhile, so the ends known from reading stand still.
                 await self._measure(consumer, held, ask=True)
                 await asyncio.sleep(delay)
                 delay = min(10.0, delay * 2)
 
     async def _write_apart(
-        self, views: list[RequestView], consumer: AIOKafkaConsumer, held: int, exc: Exception
+        self, source: Source, rows: list[Any], consumer: AIOKafkaConsumer, held: int, exc: Exception
     ) -> None:
         """Writes all but the rows that cannot be written: trying those again would hold up the others for ever."""
-        if len(views) == 1:
-            log.error("row_left_out", request_id=views[0].request_id, error=type(exc).__name__)
-            self._metrics.unreadable_records_total.labels("requests").inc()
+        if len(rows) == 1:
+            name = getattr(rows[0], "request_id", None) or getattr(rows[0], "ask_id", None)
+            log.error("row_left_out", source=source.label, row=name, error=type(exc).__name__)
+            self._metrics.unreadable_records_total.labels(source.label).inc()
             return
-        middle = len(views) // 2
-        await self._write(views[:middle], consumer, held)
-        await self._write(views[middle:], consumer, held)
+        middle = len(rows) // 2
+        await self._write(source, rows[:middle], consumer, held)
+        await self._write(source, rows[middle:], consumer, held)
 
 
 def _lies_in_a_row(exc: Exception) -> bool:

@@ -63,6 +63,10 @@ class Names:
     def connectors(self) -> str:
         return f"{self.prefix}connectors"
 
+    @property
+    def usage(self) -> str:
+        return f"{self.prefix}usage"
+
     def settings(self) -> Mapping[str, Mapping[str, str]]:
         """Topic -> the settings that the service's promises rest on."""
         append = {"message.timestamp.type": "LogAppendTime"}
@@ -73,6 +77,7 @@ class Names:
             self.fetches: {**_OWN_RECORD, "cleanup.policy": "delete", "retention.ms": str(_DAY_MS)},
             self.permits: {"cleanup.policy": "delete", "retention.ms": str(3_600_000)},
             self.events: {**_OWN_RECORD, "cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)},
+            self.usage: {**_OWN_RECORD, "cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)},
             self.dlq: {**_DEAD_RECORD, "cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)},
             self.state: {**compact, **_OWN_RECORD},
             self.requests: {**compact, **_OWN_RECORD},

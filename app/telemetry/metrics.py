@@ -77,6 +77,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         "HTTP calls that left for a provider, by its status or by what came instead of one.",
         ("connector_type", "status"),
     ),
+    Definition(
+        "ledger_calls_total",
+        Counter,
+        "Calls that the planner has attributed, by how their permits ended.",
+        ("connector_type", "outcome"),
+    ),
     Definition("permits_total", Counter, "Answers to permit asks.", ("connector_type", "answer")),
     Definition(
         "rate_limit_remaining_ratio",
@@ -119,7 +125,9 @@ DEFINITIONS: tuple[Definition, ...] = (
         "consumer_lag", Gauge, "Records of this worker's partitions that wait to be handled.", ("topic", "partition")
     ),
     Definition(
-        "projection_lag", Gauge, "Records of this worker's partitions of the views that PostgreSQL has not yet."
+        "projection_lag",
+        Gauge,
+        "Records of this worker's partitions of the views and the ledger that PostgreSQL has not yet.",
     ),
     Definition(
         "unreadable_records_total", Counter, "Internal records that could not be read and were passed over.", ("topic",)
@@ -148,6 +156,7 @@ class Metrics:
     merged_requests_total: Counter = field(init=False)
     reused_days_total: Counter = field(init=False)
     provider_requests_total: Counter = field(init=False)
+    ledger_calls_total: Counter = field(init=False)
     permits_total: Counter = field(init=False)
     rate_limit_remaining_ratio: Gauge = field(init=False)
     rate_limit_hits_total: Counter = field(init=False)

@@ -17,6 +17,7 @@ from typing import Any
 from app.domain import lifecycle, planner
 from app.domain.coverage import DataSet
 from app.domain.errors import ErrorClass, Failure, Throttle
+from app.domain.ledger import LedgerRecord
 from app.domain.messages import Accept, Answer, Ask, Event, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
 from app.domain.model import ConnectorFacts, Quota
 from app.domain.rules import Rules
@@ -42,6 +43,8 @@ class Faults:
     mute: float = 0.0
     fail: float = 0.0
     throttle: float = 0.0
+    cut: float = 0.0
+    """A call that left and of whose end nothing is known, as when its step was cancelled."""
     refused_column: str = "forbidden"
 
 
@@ -70,6 +73,7 @@ class PlannerWorld:
     now: int = NOW
     rows: Rows = field(default_factory=Rows)
     events: list[Event] = field(default_factory=list)
+    ledger: list[LedgerRecord] = field(default_factory=list)
     calls: list[tuple[str, ConnectorFacts, int]] = field(default_factory=list)
     """Calls as the provider saw them: (charge, connector, arrival)."""
     inbox: list[list[tuple[Any, int]]] = field(default_factory=list)
@@ -171,6 +175,7 @@ class PlannerWorld:
         self.rows.write(changes)
         self._check(changes)
         self.events += changes.events
+        self.ledger += changes.ledger
         self.dead += len(changes.dead)
         for offer in changes.offers:
             self._offer(offer)
@@ -299,14 +304,17 @@ class PlannerWorld:
         task.made += 1
         task.first_at = self.now if task.first_at is None else task.first_at
         took = self._random.choice([self._soon(), self._soon(), 2_000, self.rules.call_timeout_ms // 2])
-        self._at(took, lambda: self._answered(task, ask))
+        self._at(took, lambda: self._answered(task, ask, took))
 
-    def _answered(self, task: _Step, ask: Ask) -> None:
+    def _answered(self, task: _Step, ask: Ask, took_ms: int) -> None:
         if task.over:
             return
+        muted = self._chance(self.faults.mute)
         failure = self._failure(task.offer)
-        if not self._chance(self.faults.mute):
-            self._give_back(ask.ask_id, 1 if failure is None else 0 if failure.system else 2)
+        if not muted:
+            end = (ask.ask_id, took_ms, 1 if failure is None else 0 if failure.system else 2)
+            told = not self._chance(self.faults.cut)
+            self._give_back(ask.ask_id, *([end] if told else []), left=True)
         if failure is not None:
             self._end(task, self._outcome(task, failure=failure))
         elif task.left:
@@ -314,9 +322,8 @@ class PlannerWorld:
         else:
             self._end(task, self._result(task))
 
-    def _give_back(self, ask_id: str, verdict: int | None = None) -> None:
-        ends = () if verdict is None else ((ask_id, 10, verdict),)
-        self.tell(Returned((ask_id,), ends), self._soon())
+    def _give_back(self, ask_id: str, *ends: tuple[str, int, int], left: bool = False) -> None:
+        self.tell(Returned((ask_id,), ends, (ask_id,) if left else ()), self._soon())
 
     def _end(self, task: _Step, outcome: StepOutcome | None) -> None:
         task.over = True
@@ -375,6 +382,8 @@ def left_over(state: State) -> Iterator[str]:
     for name in ("requests", "batches", "permits", "marks", "leases", "asks", "queue", "due", "told", "polls"):
         if getattr(state, name):
             yield name
+    if state.books.payers or state.books.of_batch or state.books.out or state.books.windows:
+        yield "books"
     buckets = [b for limits in state.limits.values() for b in limits.buckets.values()]
     if any(b.reserved for b in buckets):
         yield "reserved"

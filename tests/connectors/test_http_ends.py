@@ -27,6 +27,11 @@ def ends(setting: Setting) -> list[bool | None]:
     return [None if ended is None else ended.ok for ended in setting.permits.ends]
 
 
+def left(setting: Setting) -> list[bool]:
+    """Of each permit given back: whether its request was sent, so that the provider may have counted it."""
+    return [ended is not None and ended.left for ended in setting.permits.ends]
+
+
 @pytest.mark.parametrize(
     ("statuses", "told"),
     [((200,), [True]), ((404,), [True]), ((429,), [True]), ((500,), [False]), ((503,), [False]),
@@ -110,7 +115,7 @@ async def test_no_answer_or_half_of_one(handler: Handler, limits: Limits) -> Non
     async with calling(handler, limits=limits) as setting:
         with pytest.raises(ProviderError) as raised:
             await get(setting)
-        assert ends(setting) == [False]
+        assert (ends(setting), left(setting)) == ([False], [True])
         assert [ended and ended.error for ended in setting.permits.ends] == [raised.value.failure.code]
 
 
@@ -139,7 +144,7 @@ async def test_what_never_left_says_nothing() -> None:
     async with calling(answers(200)) as setting:
         setting.permits.stale = 2
         await get(setting)
-        assert ends(setting) == [None, None, True]
+        assert (ends(setting), left(setting)) == ([None, None, True], [False, False, True])
     async with calling(answers(200)) as setting:
         setting.permits.denied = PermitDenied("stale")
         with pytest.raises(PermitDenied):
@@ -155,7 +160,7 @@ async def test_a_provider_that_nobody_can_reach_is_no_healthy_one() -> None:
         async with calling(answers(200), hosts=hosts) as setting:
             with pytest.raises(ProviderError):
                 await setting.calls.request("GET", f"http://127.0.0.1:{port}/", charge="reports")
-            assert ends(setting) == [False]
+            assert (ends(setting), left(setting)) == ([False], [False])
 
 
 async def test_what_was_cancelled_says_nothing() -> None:
@@ -171,7 +176,7 @@ async def test_what_was_cancelled_says_nothing() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert ends(setting) == [None]
+        assert (ends(setting), left(setting)) == ([None], [True])
 
 
 async def test_a_connection_closed_while_it_was_idle_says_nothing() -> None:
@@ -187,7 +192,7 @@ async def test_a_connection_closed_while_it_was_idle_says_nothing() -> None:
     async with calling(handle) as setting:
         await get(setting)
         await get(setting)
-        assert ends(setting) == [True, None, True]
+        assert (ends(setting), left(setting)) == ([True, None, True], [True, True, True])
 
 
 async def test_a_stream_may_post() -> None:

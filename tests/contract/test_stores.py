@@ -22,6 +22,7 @@ from app.storage.postgres.connectors import PostgresConnectorStore
 from app.storage.postgres.database import Database
 from app.storage.postgres.grants import PostgresGrantStore
 from app.storage.postgres.requests import PostgresRequestHistory
+from app.storage.postgres.usage import PostgresUsage
 from app.storage.redis_cache import CacheUnavailable, RedisCache
 from deploy.local import Stack
 
@@ -34,11 +35,12 @@ def test_adapters_have_the_shape_of_their_ports() -> None:
         connectors: ports.ConnectorStore = PostgresConnectorStore(database)
         stores: ConnectorStores = PostgresConnectorStore(database)
         history: ports.RequestHistory = PostgresRequestHistory(database)
+        usage: ports.UsageLog = PostgresUsage(database)
         grants: tokens.Grants = PostgresGrantStore(database)
         sealed: SealedGrants = PostgresGrantStore(database)
         token_source: ports.TokenSource = source
         caches: tuple[TokenCache, ...] = (redis, NoCache())
-        return clock, connectors, stores, history, grants, sealed, token_source, caches
+        return clock, connectors, stores, history, usage, grants, sealed, token_source, caches
 
     assert callable(shapes)
 

@@ -3,8 +3,9 @@
     python -m tests.e2e.checker --bootstrap HOST:PORT --prefix connector. --sandbox http://127.0.0.1:PORT
 
 What it checks: F1 (one terminal event for every accepted command, ids as spec section 13), refusals, F2 (no call
-over any quota in any window), I9 and I10 (files, rows and cells against the provider's truth), versions of data sets,
-views. It asks none of the product's counters.
+over any quota in any window), the ledger (every call that arrived is written once, for those who asked), I9 and I10
+(files, rows and cells against the provider's truth), versions of data sets, views. It asks none of the product's
+counters.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import asyncio
 import sys
 
-from tests.e2e import check_data, check_quotas, check_requests
+from tests.e2e import check_data, check_ledger, check_quotas, check_requests
 from tests.e2e.check_data import Files, ReadFile
 from tests.e2e.evidence import Evidence, Truth, read_file
 from tests.e2e.findings import Report
@@ -25,6 +26,7 @@ def judge(evidence: Evidence, truth: Truth, *, read: ReadFile = read_file, refus
     report = Report()
     answered = check_requests.check(evidence, report, refusals=refusals)
     check_quotas.check(evidence, report)
+    check_ledger.check(evidence, report)
     files = Files(read, truth, report)
     check_data.check_data_sets(evidence, files, report)
     check_data.check_receipts(evidence, answered, files, report)

@@ -97,7 +97,8 @@ per day, one per campaign."""
 @dataclass(slots=True)
 class Evidence:
     """Everything the checks look at. ``views``: request id -> the last state on the view topic; ``calls`` and
-    ``reports`` are the sandbox's own rows; ``own_over`` what the sandbox itself counted over its quotas."""
+    ``reports`` are the sandbox's own rows; ``own_over`` what the sandbox itself counted over its quotas; ``usage`` the
+    entries of the ledger, windows left out."""
 
     commands: list[CommandRecord] = field(default_factory=list)
     events: list[Told] = field(default_factory=list)
@@ -105,6 +106,7 @@ class Evidence:
     views: dict[str, str] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     calls: list[Mapping[str, Any]] = field(default_factory=list)
+    usage: list[Mapping[str, Any]] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     own_over: int = 0
     reports: list[Mapping[str, Any]] = field(default_factory=list)

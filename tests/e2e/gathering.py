@@ -18,11 +18,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.domain.model import PARTITIONS
 from app.streams.codecs import decode_event
 from app.streams.topics import Names
+from tests.e2e import check_ledger
 from tests.e2e.evidence import Account, Cells, CommandRecord, Dead, Evidence, Rule, told, true_cells
 
 _QUIET_S = 5.0
 """A partition's end may be a marker that is never delivered; so long without a record is the end as well."""
 _TRUTH_DAYS = 120
+_LEDGER_S = 40.0
+"""A permit that never comes back is written when its call must have ended: 10 s and the call's 5 after its grant."""
 
 
 async def read_topic(bootstrap: str, topic: str) -> AsyncIterator[Any]:
@@ -142,9 +145,21 @@ class SandboxTruth:
         return days
 
 
+async def read_ledger(bootstrap: str, prefix: str, evidence: Evidence, *, patience_s: float = _LEDGER_S) -> None:
+    """Fills the evidence with the ledger's entries; reads again while calls are missing that may still be written."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        records = [json.loads(r.value) async for r in read_topic(bootstrap, Names(prefix).usage)]
+        evidence.usage = [one["v"] for one in records if one["k"] == "Entry"]
+        if not check_ledger.short(evidence) or time.monotonic() > deadline:
+            return
+        await asyncio.sleep(1.0)
+
+
 async def gather(bootstrap: str, prefix: str, sandbox: str) -> Evidence:
     """Everything that can be read from outside."""
     evidence = Evidence()
     await read_topics(bootstrap, prefix, evidence)
     await asyncio.to_thread(read_sandbox, sandbox, evidence)
+    await read_ledger(bootstrap, prefix, evidence)
     return evidence

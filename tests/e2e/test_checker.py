@@ -96,9 +96,24 @@ def call(number: int, at: float, **more: Any) -> dict[str, Any]:
     return {
         "sequence": number, "arrived_at": 1_790_000_000 + at, "monotonic": at, "quota_group": "reports",
         "application": "app", "user": "anna", "account": "4567", "status": 200, "fault": None,
-        "route": "reports.status",
+        "route": "reports.status", "provider": "dv360",
         **more,
     }  # fmt: skip
+
+
+def entry(number: int, *members: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """A call of the ledger; without members it is the organisation's alone."""
+    return {
+        "ask_id": f"ask{number}", "org_id": 7, "connector_id": CONN, "connector_type": "DV360", "outcome": "answered",
+        "members": list(members), **more,
+    }  # fmt: skip
+
+
+def share(number: int, millionths: int, **more: Any) -> dict[str, Any]:
+    return {"request_id": request_id(number), "labels": {"n": str(number)}, "millionths": millionths, **more}
+
+
+BOTH = (share(1, 500_000), share(2, 500_000))
 
 
 @dataclass
@@ -128,6 +143,7 @@ def honest() -> World:
         views={request_id(1): "completed", request_id(2): "completed"},
         accounts={CONN: ACCOUNT},
         calls=[call(1, 0.0, route="reports.create"), call(2, 0.5), call(3, 1.0), call(4, 9.0)],
+        usage=[entry(1, *BOTH), entry(2, *BOTH, outcome="failed"), entry(3), entry(4, share(1, 1_000_000))],
         rules=[
             Rule("second", "reports", "application", "app", 2, 1.0),
             Rule("minute", "reports", "user", "anna", 4, 60.0),
@@ -203,6 +219,17 @@ def with_calls(*calls: Mapping[str, Any]) -> Callable[[World], None]:
     return lambda world: world.evidence.calls.extend(calls)
 
 
+def with_entries(*entries: Mapping[str, Any]) -> Callable[[World], None]:
+    return lambda world: world.evidence.usage.extend(entries)
+
+
+def without_entry(at: int, *entries: Mapping[str, Any]) -> Callable[[World], None]:
+    def tamper(world: World) -> None:
+        world.evidence.usage[at : at + 1] = entries
+
+    return tamper
+
+
 def with_dead(dead: Dead) -> Callable[[World], None]:
     return lambda world: world.evidence.dead.append(dead)
 
@@ -241,6 +268,14 @@ OLD = replace(update(9, 1), event_id=dataset_event_id(7, CONN, REPORT, 1))
         (with_calls(call(5, 20.0), call(6, 50.0)), "F2 over quota"),
         (with_calls(call(5, 20.0, status=429)), "F2 throttled"),
         (lambda world: setattr(world.evidence, "own_over", 1), "F2 counted by the provider"),
+        (without_entry(2), "ledger sum"),
+        (with_entries(entry(5)), "ledger sum"),
+        (with_calls(call(5, 20.0, provider="google_ads")), "ledger sum"),
+        (with_entries(entry(4, share(1, 1_000_000))), "ledger twice"),
+        (without_entry(0, entry(1, share(1, 500_000), share(2, 499_999))), "ledger shares"),
+        (without_entry(0, entry(1, share(3, 1_000_000))), "ledger stranger"),
+        (without_entry(0, entry(1, share(1, 1_000_000), org_id=8)), "ledger stranger"),
+        (without_entry(0, entry(1, share(1, 1_000_000, labels={}))), "ledger labels"),
         (changed_file(size_bytes=1), "I10 size_bytes"),
         (changed_file(checksum="sha256:cd"), "I10 checksum"),
         (changed_file(count=5), "I10 rows"),
@@ -272,6 +307,20 @@ def test_each_way_of_cheating_is_found(honest: World, tamper: Callable[[World], 
     report = honest.judged()
     assert kind in report.counts, report.problems
     assert any(problem.startswith(f"{kind}: ") for problem in report.problems)
+
+
+def test_a_call_whose_end_is_not_known_may_have_arrived_or_not(honest: World) -> None:
+    with_entries(entry(5, outcome="unknown"))(honest)
+    assert honest.judged().problems == []
+    with_calls(call(5, 70.0))(honest)
+    assert honest.judged().problems == []
+    with_calls(call(6, 140.0))(honest)
+    assert list(honest.judged().counts) == ["ledger sum"]
+
+
+def test_calls_for_tokens_are_nobodys(honest: World) -> None:
+    with_calls(call(5, 20.0, provider="google", quota_group="oauth"))(honest)
+    assert honest.judged().problems == []
 
 
 def test_a_refused_command_is_answered_by_its_own_event(honest: World) -> None:

@@ -91,7 +91,7 @@ class Model:
             if header is not None:
                 self.hear(self.calls[ask_id], header, at)
             self.calls[ask_id].returned_at = at
-            permits.returned(self.state, Returned((ask_id,), (), told))
+            permits.returned(self.state, Returned((ask_id,), usage=told))
         self.due = [d for d in self.due if d[0] > until]
         self.state.now = until
 
@@ -250,7 +250,7 @@ def test_a_day_is_shared_as_by_hand_and_each_refusal_names_the_first_moment(
             state.put(f"p/{row.ask_id}", row)
             model.calls.update(model.days(state.now))
             if said is not None:
-                permits.returned(state, Returned((row.ask_id,), (), (Told(row.ask_id, Usage("day", used=said)),)))
+                permits.returned(state, Returned((row.ask_id,), usage=(Told(row.ask_id, Usage("day", used=said)),)))
                 day = model.days(state.now)[0]
                 model.others[day] = max(model.others.get(day, 0), min(said, limit) - model.calls[day])
             continue

@@ -29,7 +29,7 @@ from app.streams.fetch_shell import FetchShell
 from app.streams.kafka import Broker
 from app.streams.lag import ConsumerLag
 from app.streams.ownership import Owner
-from app.streams.projector import Projector
+from app.streams.projector import Projector, views
 from app.streams.topics import Names
 from app.telemetry.metrics import DEFINITIONS, PREFIX, Metrics
 from app.testing.clock import FakeClock
@@ -135,7 +135,7 @@ async def test_the_projection_lags_until_postgresql_has_the_views(monkeypatch: p
     monkeypatch.setattr("app.streams.projector.PAUSE_S", 0.0)
     metrics = Metrics()
     history = History(metrics, away=1)
-    projector = Projector(Broker("nowhere:1"), "views", "group", history, metrics)  # type: ignore[arg-type]
+    projector = Projector(Broker("nowhere:1"), "group", {"views": views(history)}, metrics)  # type: ignore[arg-type]
     one, two = TopicPartition("views", 0), TopicPartition("views", 1)
     view = internal.dump_row(queued(1))
     rows = [Row(b"a", view, 0), Row(b"b", view, 1), Row(b"c", b"1", 2)]
@@ -164,7 +164,7 @@ async def test_a_row_that_can_never_be_written_is_left_out(monkeypatch: pytest.M
         written.extend(view.request_id for view in views)
 
     history: Any = SimpleNamespace(project=project)
-    projector = Projector(Broker("nowhere:1"), "views", "group", history, metrics)
+    projector = Projector(Broker("nowhere:1"), "group", {"views": views(history)}, metrics)
     one = TopicPartition("views", 0)
     rows = [Row(b"%d" % n, internal.dump_row(replace(queued(1), request_id=ids[n])), n) for n in range(3)]
     log = Log([{one: rows}], ends={one: 10}, now={one: 10}, at={one: 10})

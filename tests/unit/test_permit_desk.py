@@ -81,7 +81,8 @@ async def test_returns_are_told_together_with_what_their_headers_said() -> None:
             Returned(
                 (one.ask_id, two.ask_id, three.ask_id),
                 ((one.ask_id, 40, 1), (three.ask_id, 50, 0)),
-                (Told(one.ask_id, usage),),
+                (one.ask_id, three.ask_id),
+                usage=(Told(one.ask_id, usage),),
             ),
         )
     ]

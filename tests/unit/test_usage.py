@@ -38,7 +38,7 @@ class World:
     def tell(self, ask_id: str | None, at: int | None = None, **said: Any) -> Changes:
         name = said.pop("quota", "per_hour")
         told = Told(ask_id or "", Usage(name, **said))
-        return self.step(Returned((ask_id or "",), ((ask_id or "", 5, 1),), (told,)), at=at)
+        return self.step(Returned((ask_id or "",), ((ask_id or "", 5, 1),), usage=(told,)), at=at)
 
     def step(self, message: Any, at: int | None = None) -> Changes:
         changes = take(self.state, message, at=at)
@@ -149,8 +149,7 @@ def test_it_outlives_the_planner() -> None:
     world.step(
         Returned(
             (ask_id or "",),
-            (),
-            (Told(ask_id or "", Usage("per_hour", used=7)), Told(ask_id or "", Usage("per_day", used=4))),
+            usage=(Told(ask_id or "", Usage("per_hour", used=7)), Told(ask_id or "", Usage("per_day", used=4))),
         )
     )
     heir = restore(world.state.rules, world.rows.read(), NOW)
