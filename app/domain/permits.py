@@ -24,8 +24,10 @@ def serve_asks(state: State) -> None:
     """Answers asks, the best batch's first. One that must wait longer than a worker should be held is told so."""
     order = sorted(state.asks.items(), key=lambda item: _rank(state, item[1][0], item[1][1]))
     state.asks_wait_until = None
+    # One that its worker is about to give up would be granted in vain, and what is granted is spent.
+    oldest = state.now - state.rules.permit_valid_ms + state.rules.permit_valid_ms // 10
     for ask_id, (message, asked_at) in order:
-        if state.now - asked_at > state.rules.permit_valid_ms:
+        if asked_at < oldest:
             del state.asks[ask_id]
             continue
         answer = _answer(state, message)
@@ -75,7 +77,7 @@ def _answer_loose(state: State, message: Ask) -> Answer | None:
 def _not_now(state: State, message: Ask, connector: ConnectorFacts, full: Full) -> Answer | None:
     dispatch.announce_full(state, connector, full)
     if full.until - state.now > state.rules.ask_hold_ms:
-        return Answer(message.ask_id, message.worker, "quota", full.until)
+        return Answer(message.ask_id, message.worker, "quota", full.until, full.until - state.now)
     # One time for all, made anew in every step: a reminder for each ask in each step would pile up.
     state.asks_wait_until = min(full.until, state.asks_wait_until or full.until)
     return None
