@@ -68,12 +68,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Planner -> worker, on ``connector.permits``. ``denied``: None (granted), ``stale``, ``quota`` or ``circuit``."""
+    """Planner -> worker, on ``connector.permits``. ``denied`` is None (granted), ``stale``, ``quota`` or ``circuit``:
+    then ``retry_in_ms`` from now, which is at ``retry_at`` of the broker's clock, it is worth asking again."""
 
     ask_id: str
     worker: str
     denied: str | None = None
     retry_at: int | None = None
+    retry_in_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,10 @@ def serve_asks(state: State) -> None:
     """Answers asks, the best batch's first. One that must wait longer than a worker should be held is told so."""
     order = sorted(state.asks.items(), key=lambda item: _rank(state, item[1][0], item[1][1]))
     state.asks_wait_until = None
+    # One that its worker is about to give up would be granted in vain, and what is granted is spent.
+    oldest = state.now - state.rules.permit_valid_ms + state.rules.permit_valid_ms // 10
     for ask_id, (message, asked_at) in order:
-        if state.now - asked_at > state.rules.permit_valid_ms:
+        if asked_at < oldest:
             del state.asks[ask_id]
             continue
         answer = _answer(state, message)
@@ -55,7 +57,7 @@ def _answer(state: State, message: Ask) -> Answer | None:
     held.worker, held.seen_at = message.worker, state.now
     denied, retry_at = circuits.denies(state, batch.connector)
     if denied:
-        return None if retry_at is None else Answer(message.ask_id, message.worker, "circuit", retry_at)
+        return None if retry_at is None else _later(state, message, "circuit", retry_at)
     buckets = state.limits_of(batch.connector).of(message.charge, batch.connector)
     full = rate_limit.test(buckets, state.now, batch.batch_id, 1, whole=reserve.whole(batch))
     if full is None:
@@ -70,7 +72,7 @@ def _answer_loose(state: State, message: Ask) -> Answer | None:
         return Answer(message.ask_id, message.worker, "stale")
     denied, retry_at = circuits.denies(state, message.connector)
     if denied:
-        return None if retry_at is None else Answer(message.ask_id, message.worker, "circuit", retry_at)
+        return None if retry_at is None else _later(state, message, "circuit", retry_at)
     buckets, full = loose.test(state, message, message.connector)
     if full is not None:
         return _not_now(state, message, message.connector, full)
@@ -79,10 +81,14 @@ def _answer_loose(state: State, message: Ask) -> Answer | None:
     return Answer(message.ask_id, message.worker)
 
 
+def _later(state: State, message: Ask, why: str, at: int) -> Answer:
+    return Answer(message.ask_id, message.worker, why, at, at - state.now)
+
+
 def _not_now(state: State, message: Ask, connector: ConnectorFacts, full: Full) -> Answer | None:
     dispatch.announce_full(state, connector, full)
     if full.until - state.now > state.rules.ask_hold_ms:
-        return Answer(message.ask_id, message.worker, "quota", full.until)
+        return _later(state, message, "quota", full.until)
     # One time for all, made anew in every step: a reminder for each ask in each step would pile up.
     state.asks_wait_until = min(full.until, state.asks_wait_until or full.until)
     return None

@@ -101,6 +101,8 @@ class Bucket:
     first ones to go first; calendar (day ordinal, calls)."""
     freed: deque[int] = field(default_factory=deque)
     """When the slots that were freed within the last lifetime became free (sliding)."""
+    melting: dict[int, Melting] = field(default_factory=dict)
+    """Day -> its reserve, of the day last looked at (calendar)."""
     response_ms: float = 0.0
     """Moving mean of the time from a permit's grant to its return (sliding): a slot is taken so much longer."""
 
@@ -116,12 +118,14 @@ class Bucket:
 
     def others(self, now: int) -> int:
         """Calls that somebody else has spent."""
+        if not self.told:
+            return 0
         if self.calendar:
             return max((self._others_of(d) for d in self._days_touched(now)), default=0)
         return max((calls for until, calls in self.told if until > now), default=0)
 
     def _others_of(self, day: int) -> int:
-        return max((calls for d, calls in self.told if d == day), default=0)
+        return max((calls for d, calls in self.told if d == day), default=0) if self.told else 0
 
     def left(self, now: int, *, whole: bool = True) -> int:
         """Calls that nobody has spent. ``whole`` False: without what is kept for classes 1 and 2."""
@@ -134,9 +138,12 @@ class Bucket:
         return self.quota.limit - self.days.get(day, 0) - self._others_of(day) - kept
 
     def _melting(self, day: int) -> Melting:
-        """Over the time whose calls count in this day alone."""
-        opens, ends = day_bounds(self.quota.calendar_zone or "UTC", day)
-        return Melting(reserve.calls_of(self.quota), opens + self.guard_ms, ends - self.guard_ms - self.lifetime_ms)
+        """The reserve of a day, over the time whose calls count in that day alone."""
+        if day not in self.melting:
+            opens, ends = day_bounds(self.quota.calendar_zone or "UTC", day)
+            span = (opens + self.guard_ms, ends - self.guard_ms - self.lifetime_ms)
+            self.melting = {day: Melting(reserve.calls_of(self.quota), *span)}
+        return self.melting[day]
 
     def room(self, now: int, batch_id: str = "", *, whole: bool = True) -> int:
         """Free slots for this batch: others' reservations are not free."""

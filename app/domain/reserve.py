@@ -60,4 +60,4 @@ def calls_of(quota: Quota) -> Fraction:
 
 def standing(quota: Quota) -> int:
     """Calls that a sliding bucket always keeps; never all of them, as a share is at most 0.9."""
-    return int(calls_of(quota))
+    return int(calls_of(quota)) if quota.reserve else 0

@@ -188,5 +188,5 @@ def _unspent(limits: Limits, now: int) -> Iterator[tuple[str, float]]:
 def _share(bucket: Bucket, now: int) -> float:
     if bucket.closed_until > now:
         return 0.0
-    used = bucket.used(now) if bucket.calendar else sum(free > now for free in bucket.taken.values())
-    return max(0, bucket.quota.limit - used) / max(1, bucket.quota.limit)
+    ours = bucket.used(now) if bucket.calendar else sum(free > now for free in bucket.taken.values())
+    return max(0, bucket.quota.limit - ours - bucket.others(now)) / max(1, bucket.quota.limit)

@@ -23,7 +23,7 @@ def test_it_spends_from_the_same_buckets_and_comes_back() -> None:
     state = State(rules((PER_MINUTE,)), now=NOW)
     changes = take(state, loose("a"), loose("b"), loose("c"))
     rows.write(changes)
-    assert changes.answers == [Answer("a", "w"), Answer("b", "w"), Answer("c", "w", "quota", NOW + 60_001)]
+    assert changes.answers == [Answer("a", "w"), Answer("b", "w"), Answer("c", "w", "quota", NOW + 60_001, 60_001)]
     heir = restore(state.rules, rows.read(), NOW)
     assert heir.limits["DV360"].buckets["per_minute|"].used(NOW) == 2
     take(heir, Returned(("a",), (("a", 5, 1),)))
@@ -83,4 +83,14 @@ def test_an_ask_that_names_nobody_is_refused() -> None:
 def test_a_bucket_closed_by_rows_in_doubt_holds_it_as_well() -> None:
     state = State(rules((PER_MINUTE,)), now=NOW)
     state.limits_of_type("DV360").close("per_minute|*", NOW + 90_000)
-    assert take(state, loose("a")).answers == [Answer("a", "w", "quota", NOW + 90_000)]
+    assert take(state, loose("a")).answers == [Answer("a", "w", "quota", NOW + 90_000, 90_000)]
+
+
+def test_an_ask_that_its_worker_is_about_to_give_up_spends_nothing() -> None:
+    """Permits are valid for 10 s from the ask; what is granted in the last of them would hardly be used."""
+    state = State(rules((quota(limit=1, period_ms=9_000),)), now=NOW)
+    take(state, loose("a"))
+    take(state, Returned(("a",)))
+    take(state, loose("old"), at=NOW)
+    take(state, loose("new"), at=NOW + 2)
+    assert take(state, Tick(), at=NOW + 9_001).answers == [Answer("new", "w")]

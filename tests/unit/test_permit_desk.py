@@ -28,8 +28,8 @@ class Clock:
 class Planner:
     """Takes the desk's records and answers each ask as told."""
 
-    def __init__(self, denied: str | None = None) -> None:
-        self.denied = denied
+    def __init__(self, denied: str | None = None, *told: int | None) -> None:
+        self.denied, self.told = denied, told
         self.messages: list[tuple[int | None, Any]] = []
         self.desk = PermitDesk(self, "inbox", "w", Clock(), 10.0, lambda: 0)  # type: ignore[arg-type]
 
@@ -38,7 +38,7 @@ class Planner:
             message = internal.load(record.value)
             self.messages.append((record.partition, message))
             if isinstance(message, Ask):
-                self.desk.on_answer(Answer(message.ask_id, "w", self.denied, 5_000))
+                self.desk.on_answer(Answer(message.ask_id, "w", self.denied, *self.told))
         return []
 
 
@@ -60,10 +60,12 @@ async def test_a_call_without_a_fetch_says_whose_it_is_and_goes_to_its_types_pla
     assert planner.messages == [(3, Ask(permit.ask_id, "w", None, 0, 0, "operations", connector=who))]
 
 
-async def test_without_room_it_is_told_when_to_ask_again() -> None:
+@pytest.mark.parametrize(("told", "wait_s"), [((35_000, 5_000), 5.0), ((35_000, None), 35.0), ((-9, -9), 0.2)])
+async def test_without_room_it_is_told_when_to_ask_again(told: tuple[int | None, ...], wait_s: float) -> None:
+    """By the planner's reckoning: this worker's clock is half a minute behind the broker's."""
     with pytest.raises(PermitDenied) as caught:
-        await Planner("quota").desk.without_fetch(facts()).take("entities")
-    assert (caught.value.reason, caught.value.retry_in_s) == ("quota", 5.0)
+        await Planner("quota", *told).desk.without_fetch(facts()).take("entities")
+    assert (caught.value.reason, caught.value.retry_in_s) == ("quota", wait_s)
 
 
 async def test_returns_are_told_together_with_what_their_headers_said() -> None:

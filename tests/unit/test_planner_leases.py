@@ -243,7 +243,7 @@ def test_an_ask_that_would_wait_long_is_told_when_to_come_back() -> None:
     state, first = begun(rules([quota(limit=1, period_ms=60_000)], ask_hold_ms=4_000))
     take(state, ask(first, "ask1"))
     take(state, Returned(("ask1",)))
-    assert take(state, ask(first, "ask2"), at=NOW + 10).answers == [Answer("ask2", "w", "quota", NOW + 60_001)]
+    assert take(state, ask(first, "ask2"), at=NOW + 10).answers == [Answer("ask2", "w", "quota", NOW + 60_001, 59_991)]
 
 
 def test_an_ask_repeated_is_granted_once_and_one_given_up_is_forgotten() -> None:

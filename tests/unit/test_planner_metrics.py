@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.domain.errors import ErrorClass, Failure, Throttle
-from app.domain.messages import Answer, Ask, Cancel, Event, Offer, Returned, StepOutcome, Tick
+from app.domain.messages import Answer, Ask, Cancel, Event, Offer, Returned, StepOutcome, Tick, Told, Usage
 from app.domain.model import Quota
 from app.domain.planner import step
 from app.domain.state import Changes, State
@@ -162,6 +162,14 @@ def test_a_quota_shows_its_fullest_bucket_and_who_met_its_end() -> None:
     account = offers[0].connector.account_id
     taken = room.owner.state.limits["DV360"].buckets[f"per_minute|{account}"].taken
     assert len(taken) == 4, "a look expires no permit"
+
+
+def test_what_others_have_spent_is_not_unspent() -> None:
+    room = Room(quota("per_minute", 4, 60_000))
+    offer = room.step(accept(1, TODAY, TODAY)).offers[-1]
+    asked(room, offer, "a")
+    room.step(Returned(("a",), usage=(Told("a", Usage("per_minute", used=3)),)))
+    assert ratio(room) == 0.25
 
 
 def test_a_throttle_shows_as_the_providers_and_as_an_empty_quota() -> None:

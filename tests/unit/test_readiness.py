@@ -10,6 +10,9 @@ import pytest
 
 from api import readiness
 from api.readiness import STUCK_S, Readiness
+from app.domain.rows import Closure
+from app.domain.state import State
+from app.testing.planning import NOW, quota, rules
 
 
 class World:
@@ -69,3 +72,17 @@ async def test_without_a_broker_nothing_is_stuck_nor_just_after_it_came_back(wor
 async def test_an_owner_that_is_being_taken_over_is_alive(world: World) -> None:
     world.owner.stepped_at = 0.0
     assert world.alive(5, steps=False)
+
+
+@pytest.mark.parametrize(("ahead_ms", "state"), [(60_000, "degraded"), (-60_000, "ok")])
+def test_quotas_closed_because_rows_were_old_are_told_as_long_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, ahead_ms: int, state: str
+) -> None:
+    monkeypatch.setattr(readiness, "time", SimpleNamespace(time=lambda: NOW / 1000))
+    planned = State(rules((quota(),)), now=NOW)
+    planned.store("x/per_second|*", Closure(NOW + ahead_ms))
+    planned.store("x/per_second|", Closure(NOW + 10**9))
+    nothing: Any = SimpleNamespace(check=None)
+    ownership: Any = SimpleNamespace(owners={0: SimpleNamespace(ready=True, state=planned)})
+    check = Readiness(nothing, nothing, ownership, nothing, nothing, nothing)._quotas()
+    assert (check.name, str(check.state)) == ("quotas", state)

@@ -120,10 +120,12 @@ def test_others_than_classes_1_and_2_leave_it_alone() -> None:
 @pytest.mark.parametrize("priority_class", [3, 4, 5])
 def test_what_was_begun_is_ended(priority_class: int) -> None:
     state = begun(HALF)
-    first, second = spent(state, range(1, 3), priority_class)
+    (second,) = asked(state, 1, priority_class).offers
+    take(state, StepOutcome(second.batch_id, second.epoch, second.step_no, "w", 1, remote={"report": "1"}))
+    (first,) = spent(state, range(2, 3), priority_class)
+    spent(state, range(4, 5), 1)
     assert not asked(state, 3, priority_class).offers
     assert call(state, first, "another"), "it has called"
-    take(state, StepOutcome(second.batch_id, second.epoch, second.step_no, "w", 1, remote={"report": "1"}))
     (poll,) = take(state, Tick(), at=NOW + 5_000).offers
     assert call(state, poll, "poll"), "its report waits"
 

@@ -76,6 +76,15 @@ def test_a_closure_that_lasts_longer_stays() -> None:
     assert state.closures[key].until == LATER + 9 * HOUR_MS
 
 
+def test_a_bucket_that_a_throttle_keeps_closed_longer_stays_so() -> None:
+    state = heir(PER_USER)
+    limits = state.limits_of_type("DV360")
+    bucket = limits.bucket(PER_USER, facts())
+    limits.close(bucket.key, LATER + 9 * HOUR_MS)
+    take(state, Tick(), at=LATER)
+    assert bucket.closed_until == LATER + 9 * HOUR_MS
+
+
 def test_only_rows_in_doubt_close_anything() -> None:
     state = restore(rules((PER_USER,)), {}, NOW)
     assert len(take(state, accept(1, TODAY, TODAY), at=NOW + 1).offers) == 1

@@ -111,6 +111,16 @@ def test_our_own_calls_are_not_taken_for_others() -> None:
     assert world.bucket("per_hour|").others(NOW + 2_000) == 0
 
 
+def test_a_call_that_comes_back_after_its_slot_is_counted_once() -> None:
+    world = World(quota("per_hour", 10, 1_000), quota("long", 10, HOUR_MS))
+    late = world.call()
+    other = world.call(NOW + 131_000)
+    assert world.bucket("per_hour|").used(NOW + 131_400) == 1
+    world.tell(late, NOW + 131_500)
+    world.tell(other, NOW + 131_600, used=3)
+    assert world.bucket("per_hour|").others(NOW + 131_600) == 1
+
+
 def test_what_is_told_after_a_calls_lifetime_says_nothing() -> None:
     world = World(HOURLY)
     world.tell(world.call(), NOW + 130_001, used=10)
@@ -161,7 +171,9 @@ def test_rows_stay_small_however_often_it_is_told() -> None:
     world = World(replace(HOURLY, limit=10_000))
     for n in range(2_000):
         at = NOW + n * 1_000
-        world.tell(world.call(at), at, used=10_000 - n)
+        ask_id = world.call(at)
+        assert ask_id is not None
+        world.tell(ask_id, at, used=5_000 - n)
         assert len(world.bucket().told) <= usage.STEPS + 1
 
 
