@@ -191,9 +191,7 @@ def _poll_first(state: State) -> None:
         if len(state.leases) >= state.rules.max_concurrent:
             return
         batch = state.batches.get(name)
-        if batch is not None and (
-            dispatch.full_of(state, batch) or circuits.keeps(state, batch.connector.account_id) is not None
-        ):
+        if batch is not None and dispatch.full_of(state, batch):
             continue
         del state.polls[name]
         _batch_due(state, name)

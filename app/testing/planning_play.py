@@ -7,17 +7,22 @@ from typing import Any
 
 from app.domain import breaker, planner
 from app.domain.breaker import CLOSED, Circuit, Phase
+from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Answer, Ask, Event, Offer, Returned, StepOutcome, Tick
 from app.domain.retry import RetryPolicy
 from app.domain.rows import Batch
 from app.domain.rules import Rules
 from app.domain.state import Changes, State, restore
-from app.testing.planning import NOW, Rows, facts, quota, rules, take
+from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, rules, take
 
 WIDE = quota("per_minute", 1_000, 60_000)
 FAILED, OK, NEUTRAL = 0, 1, 2
 """Third number of a call's end (``messages.Returned``)."""
 ACCOUNT = facts().account_id
+DOWN = Failure(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", "503", retryable=True, system=True)
+RECOVERY_MS = 30_000
+LIFETIME_MS = 130_000
+"""How long after its grant a call that a quota counts has ended at the latest."""
 
 
 def wide(**changes: Any) -> Rules:
@@ -103,3 +108,31 @@ class Play:
 
     def told(self, kind: str) -> list[dict[str, Any]]:
         return [e.data for e in self.events if e.type == kind]
+
+
+def begun(count: int = 1, rule: Rules | None = None, **changes: Any) -> tuple[Play, list[Offer]]:
+    """``count`` requests for one day each of one account, all offered."""
+    play = Play(rule or wide())
+    play.tell(*(accept(n, TODAY - 40 - n, TODAY - 40 - n, **changes) for n in range(1, count + 1)))
+    offers = list(play.offers.values())
+    assert len(offers) == count
+    return play, offers
+
+
+def opened(count: int = 1, rule: Rules | None = None, **changes: Any) -> tuple[Play, list[Offer]]:
+    """The same, and the circuit has just been opened by the first of them, which is still at it."""
+    play, offers = begun(count, rule, **changes)
+    for _ in range(play.rule.breaker.failure_threshold):
+        play.call(offers[0], FAILED)
+    assert play.phase() is Phase.OPEN
+    return play, offers
+
+
+def half_open(rule: Rules | None = None) -> tuple[Play, Offer]:
+    """One batch, offered again after the recovery time."""
+    play, (offer,) = opened(1, rule)
+    play.hand_back(offer)
+    play.offers.clear()
+    play.wait(RECOVERY_MS)
+    assert play.phase() is Phase.HALF_OPEN
+    return play, next(iter(play.offers.values()))

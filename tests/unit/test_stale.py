@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.domain import stale
+from app.domain import planner, stale
 from app.domain.breaker import Phase
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Cancel, RequestView
@@ -36,6 +36,13 @@ def held() -> Play:
 
 def later(play: Play, number: int, start: int = FIRST, end: int = LAST, **changes: Any) -> Accept:
     return accept(number, start, end, accepted_at=play.state.now, **changes)
+
+
+def near_the_windows_end() -> Play:
+    """What comes ten seconds later cannot join what waits now."""
+    play = held()
+    play.tell(after_ms=play.rule.window_ms - 10_000)
+    return play
 
 
 def open_it(play: Play, number: int = 90) -> Changes:
@@ -211,6 +218,57 @@ def test_a_request_that_would_attach_to_a_running_report_is_answered_and_the_rep
     assert play.offers[offer.batch_id].step == "poll", "its own member has left; who was answered stale counts"
 
 
+def test_a_step_that_nobody_but_a_stale_answer_wants_goes_on_in_class_four() -> None:
+    play = held()
+    play.tell(later(play, 2, priority_class=1))
+    (offer,) = play.offers.values()
+    open_it(play)
+    play.tell(later(play, 3), Cancel(request_id(2), facts().org_id, facts().connector_id))
+    assert len(answers(play)) == 1
+    play.hand_back(offer)
+    row = play.batch(offer)
+    assert (row.state, row.members, row.priority_class) == ("queued", (), 4)
+
+
+def test_a_request_that_is_under_way_with_another_part_waits_on() -> None:
+    play = held()
+    play.tell(later(play, 2, FIRST + 1, FIRST + 1, force=True))
+    (offer,) = play.offers.values()
+    play.hand_back(offer, file=result_of(offer))
+    play.tell(*(later(play, 50 + n, TODAY - 60 - n, TODAY - 60 - n) for n in range(8)))
+    blocker = next(iter(play.offers.values()))
+    play.tell(later(play, 3), later(play, 80, TODAY - 99, TODAY - 99, priority_class=1))
+    request = play.state.requests[request_id(3)]
+    assert sorted(play.state.batches[p].state for p in request.parts) == ["leased", "queued"]
+    blocker = play.offers[next(iter(play.state.leases))]
+    for _ in range(5):
+        play.call(blocker, FAILED)
+    assert answers(play) == []
+    assert play.state.requests[request_id(3)].state == "running"
+
+
+def test_a_batch_that_another_waits_for_is_no_refresh_on_whom_one_can_rely() -> None:
+    """Whoever wants it may leave."""
+    play = near_the_windows_end()
+    open_it(play)
+    play.tell(later(play, 2, force=True, priority_class=1))
+    play.tell(after_ms=15_000)
+    play.tell(later(play, 3))
+    assert len(refreshes(play)) == 1
+
+
+def test_members_that_are_tried_alone_are_no_refresh() -> None:
+    play = held()
+    open_it(play)
+    play.tell(later(play, 2), later(play, 3, FIRST - 1, LAST))
+    (row,) = refreshes(play)
+    close_it(play)
+    refused = Failure(ErrorClass.INVALID_REQUEST, "invalid_request", "No.", retryable=False)
+    play.hand_back(play.offers[row.batch_id], failure=refused)
+    assert [b.alone for b in play.state.batches.values() if b.members == (request_id(3),)] == [True]
+    assert refreshes(play) == []
+
+
 def test_in_a_long_outage_each_window_leaves_no_refresh_of_its_own() -> None:
     play = held()
     open_it(play)
@@ -220,13 +278,6 @@ def test_in_a_long_outage_each_window_leaves_no_refresh_of_its_own() -> None:
     assert len(refreshes(play)) == 1
     play.tell(later(play, 20, FIRST + 1, LAST))
     assert len(refreshes(play)) == 1
-
-
-def near_the_windows_end() -> Play:
-    """What comes ten seconds later cannot join what waits now."""
-    play = held()
-    play.tell(after_ms=play.rule.window_ms - 10_000)
-    return play
 
 
 def test_a_refresh_whose_days_somebody_else_has_read_meanwhile_is_given_up() -> None:
@@ -297,6 +348,7 @@ def test_thousands_that_wait_are_answered_a_few_at_a_time_and_an_heir_goes_on(mo
     for _ in range(5):
         play.call(offer, FAILED)
     assert 0 < len(answers(play)) < waiting
+    assert planner.next_due(play.state) == play.state.now, "it goes on at once"
     play.state = restore(play.rule, play.rows.read(), play.state.now)
     for _ in range(waiting):
         play.tell()
