@@ -1,0 +1,1 @@
+"""The planner's own decisions over a workload in simulated time: no broker, no provider, no waiting."""
