@@ -27,7 +27,7 @@ class Joining:
     apart: frozenset[str]
     """The report type's columns that do not add up."""
     batches: dict[str, Batch] = field(default_factory=dict)
-    """Those that are made or changed, as they will be."""
+    """Those that are made or changed, as they will be. All have the same columns that do not add up."""
     gone: dict[str, str] = field(default_factory=dict)
     """Id of a batch that another one takes in -> that one's id."""
     _mine: dict[str, None] = field(default_factory=dict)
@@ -104,10 +104,7 @@ class Joining:
     def _near(self, mine: Batch, days: Days) -> Iterator[Batch]:
         known = waiting_beside(self.state, mine, days)
         yield from (b for b in known if b.batch_id not in self.gone and b.batch_id not in self.batches)
-        apart = self.apart.intersection(mine.extras)
-        for row in self.batches.values():
-            if row.days.overlaps(days) and self.apart.intersection(row.extras) == apart:
-                yield row
+        yield from (b for b in self.batches.values() if b.days.overlaps(days))
 
     def _rename(self, old: Batch, name: str) -> None:
         for member in old.members:

@@ -36,10 +36,11 @@ asked = st.lists(
         st.sampled_from([1, 2, 3, 5, 5]),
         st.integers(0, 2 * WINDOW_MS - 1),
         st.sampled_from([1, 1, 1, 2]),
+        st.sampled_from([False, False, True]),
     ),
     max_size=9,
 )
-Drawn = list[tuple[int, int, tuple[str, ...], int, int, int]]
+Drawn = list[tuple[int, int, tuple[str, ...], int, int, int, bool]]
 holdings = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 6), st.sampled_from(COLUMN_SETS)), max_size=4)
 
 
@@ -47,9 +48,9 @@ def accepts_of(rows: Drawn) -> list[Accept]:
     return [
         accept(
             n, TODAY - ago - length, TODAY - ago, fields=fields, priority_class=priority, accepted_at=WINDOW + at,
-            connector=facts(number),
+            connector=facts(number), force=force,
         )
-        for n, (ago, length, fields, priority, at, number) in enumerate(rows, 1)
+        for n, (ago, length, fields, priority, at, number, force) in enumerate(rows, 1)
     ]  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def misses(a: Accept, model: dict[int, frozenset[str]]) -> list[int]:
     want, apart = set(a.fields), APART.intersection(a.fields)
     found = []
     for day in range(a.start, a.end + 1):
-        columns = model.get(day, frozenset()) if a.connector == facts() else frozenset[str]()
+        columns = model.get(day, frozenset()) if a.connector == facts() and not a.force else frozenset[str]()
         serves = bool(columns) and want <= columns and (not apart or apart == columns & APART)
         if not serves:
             found.append(day)
@@ -270,13 +271,10 @@ def thousand(seed: int, order: str, using: Rules) -> list[Accept]:
 
 @pytest.mark.parametrize("order", ["any", "by_day"])
 @pytest.mark.parametrize("cut", [(0, 400), (90, 31), (0, 31)])
-@pytest.mark.parametrize("seed", range(3))
-def test_a_thousand_overlapping_requests_are_fetched_with_the_fewest_fetches(
-    seed: int, order: str, cut: tuple[int, int]
-) -> None:
+def test_a_thousand_overlapping_requests_are_fetched_with_the_fewest_fetches(order: str, cut: tuple[int, int]) -> None:
     """The fewest: one for each group of the definition. Five batches' worth of members cost no more."""
     using = rules_with(*cut)
-    accepts = thousand(seed, order, using)
+    accepts = thousand(7, order, using)
     state = closed(using)
     take(state, *accepts)
     least = groups_of([p for a, days in everything(accepts) for p in pieces(a, days, using)], WINDOW_MS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from app.domain.commands import FetchCommand
@@ -111,6 +114,75 @@ def test_only_batches_that_share_a_day_with_a_result_are_written_again() -> None
     assert len(changed) == 2, "the one that ended, and the one that is near"
 
 
+def test_who_needs_nothing_more_is_served_though_another_leaves_in_the_same_step() -> None:
+    state = closed(rules_with())
+    take(state, accept(1, TODAY - 9, TODAY), accept(2, TODAY - 6, TODAY - 4))
+    state.store(f"c/{KEY}", add(state.data_set(KEY), stored(TODAY - 6, TODAY - 4), version=1, read_at=NOW, columns=()))
+    state.moved[KEY] = None
+    changes = take(state, Cancel(request_id(1), 1, facts().connector_id))
+    assert {e.request_id: e.type for e in changes.events} == {
+        request_id(1): "fetch_cancelled",
+        request_id(2): "data_fetched",
+    }
+    assert not state.batches
+
+
+def test_a_group_of_several_batches_keeps_its_days_when_one_of_many_leaves() -> None:
+    """So that the first one fetched still serves the others."""
+    state = closed(rules_with(max_members=2))
+    take(state, accept(1, TODAY - 9, TODAY - 9), accept(2, TODAY - 1, TODAY - 1), accept(3, TODAY - 9, TODAY))
+    leave(state, 1)
+    assert groups(state) in ([(ids(2), 9, 0), (ids(3), 9, 0)], [(ids(3), 9, 0), (ids(2), 9, 0)])
+
+
+def test_a_chain_of_shared_days_goes_on_through_batches_of_different_days() -> None:
+    state = closed(rules_with(max_members=1))
+    take(state, accept(1, TODAY - 9, TODAY - 4), accept(2, TODAY - 5, TODAY))
+    data = add(state.data_set(KEY), stored(TODAY - 7, TODAY - 6), version=1, read_at=NOW, columns=())
+    state.store(f"c/{KEY}", data)
+    state.moved[KEY] = None
+    take(state, StepOutcome("none", 0, 0, "w", 0))
+    assert sorted((first, last) for _, first, last in groups(state)) == [(5, 0), (5, 4), (9, 8)]
+    take(state, accept(3, TODAY, TODAY, accepted_at=NOW + 1))
+    assert sorted((first, last) for _, first, last in groups(state)) == [(5, 0), (5, 0), (5, 0), (9, 8)]
+
+
+def test_members_of_a_batch_that_is_swallowed_twice_know_where_they_are() -> None:
+    state = closed(rules_with())
+    state.store(f"c/{KEY}", add(state.data_set(KEY), stored(TODAY - 5, TODAY - 5), version=1, read_at=NOW, columns=()))
+    for number, first, last, at in ((1, 7, 3, 1), (2, 9, 9, 2), (3, 2, 2, 0)):
+        take(state, accept(number, TODAY - first, TODAY - last, force=True, accepted_at=NOW + at))
+    take(state, accept(4, TODAY - 10, TODAY - 1, accepted_at=NOW + 3))
+    (whole,) = batches(state)
+    assert {r.parts for r in state.requests.values()} == {(whole.batch_id,)}
+
+
+def test_nobody_joins_a_batch_that_is_tried_alone() -> None:
+    state = State(rules_with(), now=NOW)
+    (offer,) = take(state, accept(1, TODAY - 9, TODAY), accept(2, TODAY - 9, TODAY, fields=("forbidden",))).offers
+    state.limits_of_type("DV360").close("per_second|", NOW + 86_400_000)
+    take(state, ended(offer, failure=REFUSED), accept(3, TODAY - 9, TODAY))
+    assert sorted((b.alone, b.members) for b in batches(state)) == [
+        (False, (request_id(3),)),
+        (True, (request_id(1),)),
+        (True, (request_id(2),)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("max_age_s", "read_ago_ms", "attached"),
+    [(None, 600_001, True), (600, 600_000, True), (600, 600_001, False), (0, 300_000, True), (0, 300_001, False)],
+)
+def test_a_fetch_that_read_its_figures_too_long_ago_is_not_attached_to(
+    max_age_s: int | None, read_ago_ms: int, attached: bool
+) -> None:
+    state = State(rules_with(), now=NOW)
+    (offer,) = take(state, accept(1, TODAY, TODAY)).offers
+    state.put_batch(replace(state.batches[offer.batch_id], read_at=NOW - read_ago_ms))
+    take(state, accept(2, TODAY, TODAY, max_age_s=max_age_s))
+    assert (request_id(2) in state.batches[offer.batch_id].members) is attached
+
+
 # columns that do not add up
 
 
@@ -163,6 +235,38 @@ def test_they_are_reused_only_from_a_file_read_with_the_same_of_them(
     assert reuse(held, absent, asked) is served
 
 
+EDGE = TODAY - TODAY % 31
+
+
+def half_done(**changes: Any) -> tuple[State, Offer, str]:
+    """A request in two parts of which the first is fetched, and then replaced by another's file; the second part."""
+    state = State(rules_with(longest=31, max_concurrent=1), now=NOW)
+    offers = take(state, accept(1, EDGE - 3, EDGE + 3, **changes)).offers
+    (second,) = take(state, ended(offers[0])).offers
+    other = stored(offers[0].start, offers[0].end, name="other")
+    columns = ("date", "impressions", "clicks", "reach", "frequency")
+    state.store(f"c/{KEY}", add(state.data_set(KEY), other, version=9, read_at=NOW, columns=columns))
+    return state, second, f"file:///{offers[0].batch_id}.parquet"
+
+
+FRAGILE: list[dict[str, Any]] = [{"fields": ("reach",)}, {"fields": ("views",), "force": True}]
+
+
+@pytest.mark.parametrize("changes", FRAGILE)
+def test_what_an_ended_part_brought_is_not_lost_to_anothers_file(changes: dict[str, Any]) -> None:
+    state, second, first_file = half_done(**changes)
+    (end,) = [e for e in take(state, ended(second)).events if e.request_id]
+    assert {f["uri"] for f in end.data["files"]} == {first_file, f"file:///{second.batch_id}.parquet"}
+    assert end.data["records_fetched"] == 2 * 7
+
+
+@pytest.mark.parametrize("changes", FRAGILE)
+def test_a_part_that_lacked_a_column_is_fetched_again_and_the_others_are_not(changes: dict[str, Any]) -> None:
+    state, second, _ = half_done(**changes)
+    (again,) = take(state, ended(second, absent=changes["fields"])).offers
+    assert (again.start, again.end) == (second.start, second.end)
+
+
 # one member's bad field
 
 
@@ -189,6 +293,12 @@ def test_a_refused_batch_is_split_into_what_each_member_misses_and_no_attempt_is
     alone = batches(state)
     assert all(b.alone and b.attempts == 0 and len(b.members) == 1 for b in alone)
     assert [state.requests[request_id(n)].attempts for n in (1, 2, 3)] == [0, 0, 0]
+    assert sorted((min(m), first, last) for m, first, last in groups(state)) == [
+        (request_id(1), 9, 0),
+        (request_id(2), 4, 0),
+        (request_id(2), 8, 7),
+        (request_id(3), 9, 7),
+    ]
     assert {b.extras for b in alone if b.members != (request_id(3),)} == {()}
     ends, offers = {}, list(changes.offers)
     while offers:
