@@ -29,6 +29,8 @@ def charge_to_members(state: State, batch: Batch, row: PermitRow) -> PermitRow:
     found = next((name for name in known if books.payers[name] == wanted), None)
     if found is None:
         found = row.ask_id
+        while found in books.payers:  # an ask that was granted before: what its first permit named may still be named
+            found += "+"
         state.put(f"a/{found}", wanted)
     for name in sorted(known - {found}):
         if not books.out[name]:

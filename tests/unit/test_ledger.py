@@ -216,6 +216,18 @@ def test_an_ask_that_is_granted_anew_is_a_call_of_its_own() -> None:
     assert [(one.granted_at, one.outcome) for one in planner.entries()] == [(NOW + 100_000, "unknown")]
 
 
+def test_an_ask_that_is_granted_anew_leaves_others_payers_alone() -> None:
+    planner, offer = merged(2, lease_ms=10 * MINUTE)
+    planner.call(offer, "a")
+    planner.tell(Returned(("a",), (), ()))
+    planner.tell(Tick(), at=NOW + MINUTE)
+    planner.call(offer, "b")
+    planner.tell(cancel(1))
+    planner.call(offer, "a")
+    planner.tell(back("b"), back("a"))
+    assert [sorted(shares(one)) for one in planner.entries()] == [[request_id(1), request_id(2)], [request_id(2)]]
+
+
 def test_a_permit_of_a_version_without_a_ledger_is_read_and_has_no_entry() -> None:
     old = b'{"ask_id":"a","batch_id":"bat_1","charge":"reports","keys":["per_second|"],"granted_at":%d}' % NOW
     state = restore(rules([quota()]), {"p/a": internal.load_row("p/a", old)}, NOW)

@@ -184,6 +184,17 @@ def test_a_throttle_shows_as_the_providers_and_as_an_empty_quota() -> None:
     assert ratio(room) == 1.0
 
 
+def test_calls_are_counted_by_how_they_ended() -> None:
+    room = Room(quota())
+    offer = room.step(accept(1, TODAY, TODAY)).offers[-1]
+    for name in ("a", "b", "c"):
+        asked(room, offer, name)
+    room.step(Returned(("a", "b", "c"), (("a", 9, 1), ("b", 9, 0)), ("a", "b")), after_ms=10)
+    room.step(Tick(), after_ms=60_000)
+    seen = [room.seen("ledger_calls_total", outcome=one) for one in ("answered", "failed", "unknown")]
+    assert seen == [1, 1, None]
+
+
 def test_steps_permits_and_events_are_counted() -> None:
     room = Room(quota())
     offer = room.step(accept(1, TODAY, TODAY)).offers[-1]
