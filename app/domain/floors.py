@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from app.domain.ranked import Ranked
 
-_PERCENT = 100
-_WHOLE_TURN = 100 * _PERCENT
+_WHOLE_TURN = 10_000
 
 
 class Floors:
@@ -45,15 +44,17 @@ class Floors:
         return None if first is None or self._credit < _WHOLE_TURN else first[1]
 
     def took(self, org_id: int, size: int, *, floor: bool) -> None:
-        """An organisation with ready work got a turn of this size (``floor``: one of the floors'). Each turn earns them
-        what is due to all others, so that the turns of the classes keep the rest."""
+        """An organisation with ready work got a turn of this size. ``floor``: one of the floors', which is spent by it;
+        each other turn earns them so much that of all turns they have their percentage of what is due to the others."""
         if (first := self._hungry.first) is not None:
             self._level = max(self._level, first[0])
-        others = self._weight - self._weights[org_id]
-        self._credit = max(0, self._credit - _WHOLE_TURN * floor)
-        # Rounded up, and never two turns: who could not take them has not saved them.
-        self._credit += -(-self._percent * _PERCENT * others // self._weight)
-        self._credit = min(2 * _WHOLE_TURN - 1, self._credit)
+        if floor:
+            self._credit = max(0, self._credit - _WHOLE_TURN)
+        else:
+            due = self._percent * (self._weight - self._weights[org_id])
+            # Rounded up. More than a turn is saved only by who could not take it, and nobody saves that for later.
+            earned = -(-_WHOLE_TURN * due // (100 * self._weight - due))
+            self._credit = min(self._credit, _WHOLE_TURN) + earned
         self._hungry.remove((self._served[org_id], org_id))
         self._served[org_id] += size
         self._hungry.add((self._served[org_id], org_id))

@@ -10,8 +10,6 @@ from app.domain.line import Fairness, Key, Reason, Topic
 from app.domain.rows import Batch
 
 LaneId = tuple[int, str, str]
-_NEARLY_TWO = Fraction(19_999, 10_000)
-"""Turns of the floors that are saved at most."""
 
 
 @dataclass(slots=True)
@@ -132,7 +130,7 @@ class LineModel:
         self.served.update({org: max(self.level, self.served.get(org, 0)) for org in ready})
 
     def started(self, batch_id: str, *, floor: bool) -> None:
-        """Every start earns the floors what is due to the others that could have had it."""
+        """Every start but the floors' own earns them what makes their share of all starts that of the others."""
         one = self.waiting[batch_id]
         class_, finish = one.place
         size = self.size(one.batch)
@@ -140,9 +138,12 @@ class LineModel:
         self.virtual[class_] = max(start, self.virtual.get(class_, 0))
         self.finished[class_, one.org_id] = max(finish, self.finished.get((class_, one.org_id), 0))
         weights = {w.org_id: self.weight(w.batch) for w in self.ready()}
-        share = Fraction(sum(weights.values()) - weights[one.org_id], sum(weights.values()))
-        self.saved = max(Fraction(0), self.saved - floor) + share * self.fairness.floor_percent / 100
-        self.saved = min(self.saved, _NEARLY_TWO)
+        if floor:
+            self.saved = max(Fraction(0), self.saved - 1)
+        else:
+            others = Fraction(sum(weights.values()) - weights[one.org_id], sum(weights.values()))
+            share = others * self.fairness.floor_percent / 100
+            self.saved = min(Fraction(1), self.saved) + share / (1 - share)
         self.level = max(self.level, min(self.served[org] for org in weights))
         self.served[one.org_id] += size
 

@@ -31,12 +31,13 @@ class Start:
 @dataclass(slots=True)
 class Starts:
     """A planner in simulated time (ms). ``log``: all that started; ``more``: called before every step of ``run`` for
-    messages to put before it, such as an endless backlog."""
+    messages to put before it, such as an endless backlog; ``durable``: rows are written, so that it may ``move``."""
 
     rules: Rules
     service_ms: int = 1_000
     now: int = NOW
     more: Callable[[], list[Any]] = list
+    durable: bool = False
     log: list[Start] = field(default_factory=list)
     rows: Rows = field(default_factory=Rows)
     state: State = field(init=False)
@@ -65,7 +66,8 @@ class Starts:
         """One step over messages that arrive together; a tick if there are none."""
         self.now = self.now if at is None else at
         changes = planner.step(self.state, [(m, self.now) for m in messages or (Tick(),)])
-        self.rows.write(changes)
+        if self.durable:
+            self.rows.write(changes)
         for offer in changes.offers:
             first = self.state.batches[offer.batch_id].members[0]
             self.log.append(Start(self.now, first, offer.batch_id, offer.connector.org_id, offer.priority_class))
