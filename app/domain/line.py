@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from app.domain.floors import Floors
 from app.domain.ranked import Ranked
 from app.domain.rows import Batch
 
@@ -26,13 +27,12 @@ Topic = tuple[str, str]
 UNIT = 1_000
 """Virtual time of one call at weight 1."""
 AGED_CLASS = 2
-_WHOLE_TURN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Fairness:
-    """``weights`` by plan (others: 1); ``floor_percent`` of the turns go to who was served least, whatever the class;
-    ``aging_ms`` after which an organisation's oldest batch rises, one at a time."""
+    """``weights`` by plan (others: 1); ``floor_percent`` of its fair share is what every organisation with ready work
+    gets, whatever the class; ``aging_ms`` after which an organisation's oldest batch rises, one at a time."""
 
     weights: Mapping[str, int] = field(default_factory=dict)
     floor_percent: int = 50
@@ -44,11 +44,14 @@ class Lane:
     """Ready batches of one organisation, account and user; held ones are counted in ``size`` and not in ``keys``."""
 
     lane_id: LaneId
+    weight: int
     keys: Ranked[Key] = field(default_factory=Ranked)
     size: int = 0
     head: Key | None = None
     reason: Reason | None = None
     topics: tuple[Topic, ...] = ()
+    wake: int = 0
+    """Number of the wake that counts; others were left behind."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +65,7 @@ class Entry:
     aged: bool = False
     reason: Reason | None = None
     topic: Topic | None = None
+    wake: int = 0
 
 
 class Line:
@@ -74,20 +78,23 @@ class Line:
         self._lanes: dict[LaneId, Lane] = {}
         self._ready: Ranked[Key] = Ranked()
         self._ready_of: dict[int, Ranked[Key]] = {}
-        self._hungry: Ranked[tuple[int, int]] = Ranked()
-        """(served, organisation) of those with ready work."""
-        self._served: dict[int, int] = {}
-        self._waiting: dict[int, int] = {}
-        """Organisation -> its waiting batches."""
+        self._floors = Floors(fairness.floor_percent)
         self._virtual: dict[int, int] = {}
         self._last: dict[tuple[int, int], int] = {}
-        self._credit = 0
+        """(class, organisation) -> its last finish, of those that wait and those that started."""
+        self._finished: dict[tuple[int, int], int] = {}
+        """The same of those that started."""
+        self._tags: dict[tuple[int, int], int] = {}
+        """(class, organisation) -> its waiting batches."""
         self._topics: dict[Topic, dict[Lane | Entry, None]] = {}
         self._wakes: list[tuple[int, int, Lane | Entry]] = []
         self._wake_number = 0
-        self._young: dict[int, list[tuple[int, str]]] = {}
+        self._young: dict[int, Ranked[tuple[int, str]]] = {}
+        """Organisation -> (accepted, id) of its batches that may rise."""
         self._aged: dict[int, str] = {}
-        self._ages: list[tuple[int, int]] = []
+        self._rises: dict[int, int] = {}
+        self._ages: Ranked[tuple[int, int]] = Ranked()
+        """(when its oldest rises, organisation), of those that have none risen."""
 
     # Places
 
@@ -96,6 +103,10 @@ class Line:
         organisation. Asking takes nothing."""
         if batch.turn is not None and batch.turn[0] == batch.priority_class:
             return batch.turn
+        known = self._entries.get(batch.batch_id)
+        if known is not None and known.aged and batch.priority_class == AGED_CLASS:
+            # It stands in that class already.
+            return known.key[:2]
         return batch.priority_class, self._next_finish(batch.priority_class, batch)
 
     def put(self, batch: Batch) -> None:
@@ -115,15 +126,14 @@ class Line:
         lane = self._lane(batch)
         entry = Entry(key, lane, finish - self._size(batch), batch.accepted_at)
         self._entries[batch.batch_id] = entry
-        self._last[class_, org_id] = max(finish, self._last.get((class_, org_id), 0))
-        self._welcome(org_id)
         self._order.add(key)
+        self._count((class_, org_id), finish)
         lane.size += 1
         lane.keys.add(key)
         self._refresh(lane)
         if class_ > AGED_CLASS:
-            heapq.heappush(self._young.setdefault(org_id, []), (batch.accepted_at, batch.batch_id))
-            heapq.heappush(self._ages, (batch.accepted_at + self._fairness.aging_ms, org_id))
+            self._young.setdefault(org_id, Ranked()).add((batch.accepted_at, batch.batch_id))
+            self._watch(org_id)
 
     def remove(self, batch_id: str) -> None:
         """Takes a batch out; one that is not there is no error."""
@@ -139,14 +149,10 @@ class Line:
         if not lane.size:
             self._forget(lane)
             del self._lanes[lane.lane_id]
-        self._waiting[org_id] -= 1
-        if not self._waiting[org_id]:
-            del self._waiting[org_id]
-            self._young.pop(org_id, None)
+        self._uncount((entry.key[0], org_id))
         if entry.aged:
             del self._aged[org_id]
-            # Its successor's time may have come already.
-            heapq.heappush(self._ages, (0, org_id))
+        self._grown(org_id, entry.accepted_at, batch_id)
 
     def position(self, batch_id: str) -> int | None:
         """1-based rank, None if it does not wait here."""
@@ -178,24 +184,20 @@ class Line:
 
     def neediest(self) -> str | None:
         """The best ready batch of the organisation that was served least, if a turn of the floors is due."""
-        if self._credit < _WHOLE_TURN or (first := self._hungry.first) is None:
+        org_id = self._floors.due()
+        if org_id is None:
             return None
-        key = self._ready_of[first[1]].first
+        key = self._ready_of[org_id].first
         return None if key is None else key[3]
 
     def started(self, batch: Batch, *, floor: bool) -> None:
-        """A batch got its turn (``floor``: one of the floors'): the class's virtual time and what its organisation was
-        served move on. It stays in the line until it is removed."""
+        """A ready batch got its turn (``floor``: of the floors): the class's virtual time and what its organisation
+        was served move on. It stays in the line until it is removed."""
         entry = self._entries[batch.batch_id]
         class_, org_id = entry.key[0], entry.lane.lane_id[0]
         self._virtual[class_] = max(entry.start, self._virtual.get(class_, 0))
-        self._credit = max(0, self._credit - _WHOLE_TURN * floor)
-        self._credit = min(_WHOLE_TURN, self._credit + self._fairness.floor_percent)
-        served = self._served.get(org_id, 0)
-        if org_id in self._ready_of:
-            self._hungry.remove((served, org_id))
-            self._hungry.add((served + self._size(batch), org_id))
-        self._served[org_id] = served + self._size(batch)
+        self._finished[class_, org_id] = max(entry.key[1], self._finished.get((class_, org_id), 0))
+        self._floors.took(org_id, self._size(batch), floor=floor)
 
     # Who waits, and for what
 
@@ -224,15 +226,17 @@ class Line:
     def wake_due(self, now: int) -> None:
         """The same for those whose time has come, and the oldest rise."""
         while self._wakes and self._wakes[0][0] <= now:
-            at, _, one = heapq.heappop(self._wakes)
+            _, number, one = heapq.heappop(self._wakes)
             # One that was held again since then has another time.
-            if one.reason is not None and one.reason["until"] == at:
+            if one.wake == number:
                 self._ready_again(one)
-        while self._ages and self._ages[0][0] <= now:
-            self._age(heapq.heappop(self._ages)[1], now)
+        while (first := self._ages.first) is not None and first[0] <= now:
+            self._raise(first[1])
 
     def next_wake(self) -> int | None:
-        """When ``wake_due`` has something to do, at the latest (ms)."""
+        """When somebody who is parked or held has waited long enough (ms). Who has aged rises at the next look."""
+        while self._wakes and self._wakes[0][2].wake != self._wakes[0][1]:
+            heapq.heappop(self._wakes)
         return self._wakes[0][0] if self._wakes else None
 
     def parked(self, kind: str) -> list[str]:
@@ -244,11 +248,19 @@ class Line:
         entry = self._entries.get(batch_id)
         return None if entry is None else entry.reason or entry.lane.reason
 
-    def rewind(self) -> None:
-        """After all rows were put back: virtual times stand where the first waiting batch of each class began."""
+    def rewind(self, started: Iterable[Batch] = ()) -> None:
+        """After all rows were put back: virtual times stand where the first waiting batch of each class began, or the
+        last of those under way if that was later: who waits may have been kept back for long."""
         for entry in self._entries.values():
             class_ = entry.key[0]
             self._virtual[class_] = min(entry.start, self._virtual.get(class_, entry.start))
+        for batch in started:
+            if batch.turn is not None:
+                class_, finish = batch.turn
+                tag = class_, batch.connector.org_id
+                self._virtual[class_] = max(finish - self._size(batch), self._virtual.get(class_, 0))
+                self._finished[tag] = max(finish, self._finished.get(tag, 0))
+                self._last[tag] = max(finish, self._last.get(tag, 0))
 
     def __iter__(self) -> Iterator[str]:
         """Batch ids, best first, over a copy."""
@@ -260,10 +272,11 @@ class Line:
     def __contains__(self, batch_id: str) -> bool:
         return batch_id in self._entries
 
+    def _weight_of(self, batch: Batch) -> int:
+        return self._fairness.weights.get(batch.connector.plan, 1)
+
     def _size(self, batch: Batch) -> int:
-        connector = batch.connector
-        weight = self._fairness.weights.get(connector.plan, 1)
-        return max(1, UNIT * self._costs.get(connector.connector_type, 1) // weight)
+        return max(1, UNIT * self._costs.get(batch.connector.connector_type, 1) // self._weight_of(batch))
 
     def _next_finish(self, class_: int, batch: Batch) -> int:
         last = self._last.get((class_, batch.connector.org_id), 0)
@@ -274,15 +287,21 @@ class Line:
         lane_id = (connector.org_id, connector.account_id, connector.subject)
         found = self._lanes.get(lane_id)
         if found is None:
-            found = self._lanes[lane_id] = Lane(lane_id)
+            found = self._lanes[lane_id] = Lane(lane_id, self._weight_of(batch))
         return found
 
-    def _welcome(self, org_id: int) -> None:
-        """An organisation that had nothing to do has saved nothing meanwhile."""
-        if org_id not in self._waiting:
-            least = self._hungry.first
-            self._served[org_id] = max(self._served.get(org_id, 0), 0 if least is None else least[0])
-        self._waiting[org_id] = self._waiting.get(org_id, 0) + 1
+    def _count(self, tag: tuple[int, int], finish: int) -> None:
+        self._tags[tag] = self._tags.get(tag, 0) + 1
+        self._last[tag] = max(finish, self._last.get(tag, 0))
+
+    def _uncount(self, tag: tuple[int, int]) -> None:
+        """When none waits any longer, turns that were never taken are forgotten: who cancels a thousand batches does
+        not stand behind them."""
+        self._tags[tag] -= 1
+        if not self._tags[tag]:
+            del self._tags[tag], self._last[tag]
+            if tag in self._finished:
+                self._last[tag] = self._finished[tag]
 
     def _refresh(self, lane: Lane) -> None:
         """Keeps the heads of ready lanes in step."""
@@ -296,14 +315,14 @@ class Line:
             self._ready.add(new)
             if mine is None:
                 mine = self._ready_of[org_id] = Ranked()
-                self._hungry.add((self._served.get(org_id, 0), org_id))
+                self._floors.ready(org_id, lane.weight)
             mine.add(new)
         if old is not None and mine is not None:
             self._ready.remove(old)
             mine.remove(old)
             if not mine:
                 del self._ready_of[org_id]
-                self._hungry.remove((self._served.get(org_id, 0), org_id))
+                self._floors.idle(org_id)
 
     def _remember(self, one: Lane | Entry, reason: Reason, topics: Iterable[Topic]) -> None:
         for topic in topics:
@@ -312,9 +331,10 @@ class Line:
             return
         if len(self._wakes) > 1_000 + 4 * len(self._entries):
             # Who was woken early leaves the later time behind.
-            self._wakes = [w for w in self._wakes if w[2].reason is not None and w[2].reason["until"] == w[0]]
+            self._wakes = [w for w in self._wakes if w[2].wake == w[1]]
             heapq.heapify(self._wakes)
         self._wake_number += 1
+        one.wake = self._wake_number
         heapq.heappush(self._wakes, (reason["until"], self._wake_number, one))
 
     def _forget(self, one: Lane | Entry) -> None:
@@ -324,7 +344,7 @@ class Line:
             waiting.pop(one, None)
             if not waiting:
                 self._topics.pop(topic, None)
-        one.reason = None
+        one.reason, one.wake = None, 0
         if isinstance(one, Lane):
             one.topics = ()
         else:
@@ -340,31 +360,46 @@ class Line:
             one.lane.keys.add(one.key)
             self._refresh(one.lane)
 
-    def _age(self, org_id: int, now: int) -> None:
-        """An organisation's oldest batch rises, if its time has come and none that rose before still waits."""
-        young = self._young.get(org_id, [])
-        while young and org_id not in self._aged:
-            accepted_at, batch_id = young[0]
-            entry = self._entries.get(batch_id)
-            if entry is not None and entry.accepted_at == accepted_at and entry.key[0] > AGED_CLASS:
-                if accepted_at + self._fairness.aging_ms > now:
-                    return
-                self._raise(batch_id, entry)
-            heapq.heappop(young)
+    def _watch(self, org_id: int) -> None:
+        """Keeps the time at which an organisation's oldest batch rises; while one that rose waits, no other does."""
+        young = self._young.get(org_id)
+        oldest = None if young is None or org_id in self._aged else young.first
+        new, old = None if oldest is None else oldest[0] + self._fairness.aging_ms, self._rises.pop(org_id, None)
+        if old is not None:
+            self._ages.remove((old, org_id))
+        if new is not None:
+            self._rises[org_id] = new
+            self._ages.add((new, org_id))
 
-    def _raise(self, batch_id: str, entry: Entry) -> None:
-        org_id, lane = entry.lane.lane_id[0], entry.lane
+    def _grown(self, org_id: int, accepted_at: int, batch_id: str) -> None:
+        """A batch is no longer one of those that may rise."""
+        if (young := self._young.get(org_id)) is not None:
+            young.remove((accepted_at, batch_id))
+            if not young:
+                del self._young[org_id]
+        self._watch(org_id)
+
+    def _raise(self, org_id: int) -> None:
+        """An organisation's oldest batch rises."""
+        oldest = self._young[org_id].first
+        if oldest is None:
+            return
+        batch_id = oldest[1]
+        entry = self._entries[batch_id]
+        lane, tag = entry.lane, (AGED_CLASS, org_id)
         size = entry.key[1] - entry.start
-        start = max(self._virtual.get(AGED_CLASS, 0), self._last.get((AGED_CLASS, org_id), 0))
+        start = max(self._virtual.get(AGED_CLASS, 0), self._last.get(tag, 0))
         new = (AGED_CLASS, start + size, entry.accepted_at, batch_id)
         self._order.remove(entry.key)
+        self._order.add(new)
         lane.keys.remove(entry.key)
         if entry.reason is None:
             lane.keys.add(new)
-        self._order.add(new)
-        self._last[AGED_CLASS, org_id] = start + size
+        self._uncount((entry.key[0], org_id))
+        self._count(tag, start + size)
         entry.key, entry.start, entry.aged = new, start, True
         self._aged[org_id] = batch_id
+        self._grown(org_id, *oldest)
         self._refresh(lane)
 
 

@@ -282,7 +282,7 @@ def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:
             state.remind(batch.not_before, "batch", batch.batch_id)
         if batch.state == "queued" and batch.seen_results != state.data_set(batch.data_set).results:
             state.moved[batch.data_set] = None
-    state.queue.rewind()
+    state.queue.rewind(row for row in state.batches.values() if row.state != "queued")
     _restore_limits(state)
     for batch in state.batches.values():
         if batch.state != "queued":
