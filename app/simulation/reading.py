@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from app.domain.commands import nearest
 from app.domain.model import Catalogue
-from app.domain.rate_limit import zone_of
 from app.domain.rules import Rules
+from app.domain.zones import zone_of
 from app.simulation.scenario import Scenario
 
 _OWN_RULES = ("connectors", "catalogue", "cost_unit")

@@ -10,7 +10,7 @@ from datetime import date
 
 from app.domain.messages import Accept
 from app.domain.model import PRIORITY_CLASS, Catalogue, ConnectorFacts
-from app.domain.rate_limit import day_of
+from app.domain.zones import day_of
 from app.simulation.scenario import Range, Scenario, Stream
 from app.simulation.setup import Org
 from app.simulation.timeline import MS
