@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from app.domain import circuits, estimate, events, jobs, leases, rate_limit, relook, reserve
+from app.domain import circuits, events, jobs, leases, rate_limit, relook, reserve
 from app.domain.messages import Event
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Bucket, Full
@@ -23,7 +23,7 @@ def dispatch(state: State) -> None:
         if busy[account] < most:
             line.wake(("slots", account))
     circuits.wake(state)
-    before, floors = len(state.leases), True
+    floors = True
     while state.others_wait is None:
         due = line.neediest() if floors else None
         batch_id = due or line.best()
@@ -40,7 +40,6 @@ def dispatch(state: State) -> None:
             busy[batch.connector.account_id] += 1
         else:
             floors = _blocked(state, batch, full, by_floor=due is not None)
-    estimate.observe(state, len(state.leases) - before)
     wakes = [at for at in (state.blocked_until, line.next_wake()) if at is not None]
     state.blocked_until = min(wakes, default=None)
 

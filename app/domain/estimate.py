@@ -17,8 +17,6 @@ from app.domain.rate_limit import LONG_PERIOD_MS, Bucket
 from app.domain.rows import Batch, Request
 from app.domain.state import State
 
-PAUSE_MS = 120_000
-"""Work stopped for longer than this by a quota or a closure is no part of the pace: its end is known."""
 _FLOOR_MS = 1_000
 """A wait below this is as good as none."""
 _DAY_MS = 86_400_000
@@ -83,25 +81,23 @@ def raw_ms(state: State, batch: Batch, now: int | None = None) -> int:
 def _common(state: State, batch: Batch, until: int, now: int) -> float:
     """Behind everybody before it, at the pace at which work starts; quotas that end before it are waited for."""
     ahead = state.queue.rank(batch) - 1
-    gap = pace_ms(state)
-    return max(max(until - now, gap) + ahead * gap, _calendar(state, batch, ahead, gap, now))
+    gap = gap_ms(state, batch)
+    first = max(0, until - now) if until else gap
+    return max(first + ahead * gap, _calendar(state, batch, ahead, gap, now))
 
 
 def _calendar(state: State, batch: Batch, ahead: int, gap: float, now: int) -> float:
     """What long quotas make of it: so many fetches fit into what is left, the rest waits for the next days."""
     worst = 0.0
-    for bucket, calls in _spent(state, batch):
-        if not bucket.calendar and bucket.quota.period_ms < LONG_PERIOD_MS:
+    for bucket in (b for b in _spent(state, batch) if _long(b)):
+        calls = _calls(state, bucket)
+        over = ahead - int(bucket.window(now).remaining / calls)
+        if over < 0:
             continue
-        window = bucket.window(now)
-        fit, over = window.remaining // calls, ahead - window.remaining // calls
-        if ahead < fit:
-            continue
-        each = bucket.quota.period_ms * calls / bucket.quota.limit
         if not bucket.calendar:
-            worst = max(worst, (over + 1) * each)
+            worst = max(worst, (over + 1) * bucket.quota.period_ms * calls / bucket.quota.limit)
             continue
-        days, rest = divmod(over, max(1, bucket.quota.limit // calls))
+        days, rest = divmod(over, max(1, int(bucket.quota.limit / calls)))
         worst = max(worst, bucket.next_day(now) - now + days * _DAY_MS + (rest + 1) * gap)
     return worst
 
@@ -111,52 +107,40 @@ def _own(state: State, batch: Batch, reason: str, until: int, now: int) -> float
     wait = float(max(0, until - now))
     ahead = state.queue.ahead_in_lane(batch.batch_id)
     if reason == "quota":
-        each = max((_each(state, bucket, calls) for bucket, calls in _spent(state, batch)), default=0.0)
-        return wait + ahead * each
+        return wait + ahead * max((_each(state, bucket) for bucket in _spent(state, batch)), default=0.0)
     if reason == "concurrency":
-        return (ahead + 1) * state.pace.hold_ms / max(2, (state.rules.max_concurrent + 1) // 2)
+        return (ahead + 1) * state.pace.hold_ms.value / max(2, (state.rules.max_concurrent + 1) // 2)
     if reason == "overlapping_fetch":
-        return state.mean_ms or state.pace.hold_ms
+        return state.mean_ms or state.pace.hold_ms.value
     return wait
 
 
-def _each(state: State, bucket: Bucket, calls: int) -> float:
-    return (bucket.quota.period_ms + state.pace.latency_ms) * calls / bucket.quota.limit
+def gap_ms(state: State, batch: Batch) -> float:
+    """Time between two starts while work waits: what the slots allow, or the application's quotas. (Slots that wait for
+    permits are held longer, so that where both are short they say the same.)"""
+    each = [_each(state, b) for b in _spent(state, batch) if b.quota.scope == "application" and not _long(b)]
+    return max(state.pace.hold_ms.value / state.rules.max_concurrent, *each, 0.0)
 
 
-def _spent(state: State, batch: Batch) -> list[tuple[Bucket, int]]:
-    """The buckets that a fetch spends from, and how many calls of it."""
+def _each(state: State, bucket: Bucket) -> float:
+    """How long a fetch's calls keep a bucket, all of it to themselves."""
+    return (bucket.quota.period_ms + state.pace.latency_ms.value) * _calls(state, bucket) / bucket.quota.limit
+
+
+def _calls(state: State, bucket: Bucket) -> float:
+    """Calls of a fetch that spend from a bucket: as measured, and no less than declared."""
+    rules = state.rules.connectors[bucket.quota.connector_type]
+    return max(float(rules.minimum_calls.get(bucket.quota.charge, 1)), state.pace.calls.value)
+
+
+def _long(bucket: Bucket) -> bool:
+    return bucket.calendar or bucket.quota.period_ms >= LONG_PERIOD_MS
+
+
+def _spent(state: State, batch: Batch) -> list[Bucket]:
+    """The buckets that a fetch spends from."""
     limits, rules = state.limits_of(batch.connector), state.rules_of(batch.connector)
-    return [
-        (bucket, calls)
-        for charge, calls in rules.minimum_calls.items()
-        for bucket in limits.of(charge, batch.connector)
-        if bucket.quota.enforced and calls
-    ]
-
-
-def pace_ms(state: State) -> float:
-    """Time between two starts while work waits: what was measured, and the slots' own share before that."""
-    pace = state.pace
-    prior = pace.hold_ms / state.rules.max_concurrent
-    return (pace.elapsed_ms + 3 * prior) / (pace.starts + 3)
-
-
-def observe(state: State, starts: int) -> None:
-    """After a look at the queue: so many fetches started. Time counts while somebody who could start was left."""
-    pace = state.pace
-    if pace.since is not None:
-        pace.elapsed_ms += max(0, state.now - pace.since)
-        pace.starts += starts
-        keep = 0.98**starts
-        pace.elapsed_ms, pace.starts = pace.elapsed_ms * keep, pace.starts * keep
-    wait = state.others_wait
-    pace.since = None if wait is None else max(state.now, wait["until"] or 0) if _paused(state) else state.now
-
-
-def _paused(state: State) -> bool:
-    wait = state.others_wait
-    return wait is not None and (wait["until"] or 0) - state.now > PAUSE_MS
+    return [b for c in rules.minimum_calls for b in limits.of(c, batch.connector) if b.quota.enforced]
 
 
 def _key(priority_class: int, raw: int) -> str:

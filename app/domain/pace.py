@@ -1,40 +1,49 @@
-"""How fast work starts, and how far estimates were off: what estimates are made of."""
+"""What a fetch takes, and how far estimates were off: what estimates are made of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 _BEYOND = 10
+_SLOWEST = 0.02
+"""Share of the newest in a mean that follows what changes; the first ones count more."""
 
 
 @dataclass(slots=True)
-class Pace:
-    """Memory only, learned anew within some starts. Spans in ms."""
+class Mean:
+    """A moving mean. ``value`` is what is assumed before anything was measured, and counts as one measurement."""
 
-    starts: float = 0.0
-    """Fetches that started while others that could start were left, and the time that took; both fade."""
-    elapsed_ms: float = 0.0
-    since: int | None = None
-    """Work has been left waiting since then (ms); None: none is."""
-    hold_ms: float = 2_000.0
-    """How long a fetch holds a slot, all its steps together; moving mean."""
-    slots_ms: float = 0.0
-    """Slot time since the last fetch ended."""
-    latency_ms: float = 500.0
-    """Of a call; moving mean."""
+    value: float
+    count: int = 1
+
+    def add(self, found: float) -> None:
+        self.count += 1
+        self.value += max(_SLOWEST, 1 / self.count) * (found - self.value)
+
+
+class Pace:
+    """Memory only, learned anew within some fetches. Spans in ms."""
+
+    def __init__(self) -> None:
+        self.hold_ms = Mean(2_000.0)
+        """How long a fetch holds a slot, all its steps together."""
+        self.calls = Mean(1.0)
+        """Of a fetch, polls included."""
+        self.latency_ms = Mean(500.0)
+        """Of a call."""
+        self._slots_ms = 0.0
 
     def step_ended(self, ms: int) -> None:
         """A slot was given back. One that was held beyond all measure (its worker was lost, or time stood still) must
         not be what everybody is told for the next hour."""
-        self.slots_ms += max(0, min(ms, round(_BEYOND * self.hold_ms)))
+        self._slots_ms += max(0, min(ms, round(_BEYOND * self.hold_ms.value)))
 
-    def fetch_ended(self) -> None:
+    def fetch_ended(self, calls: int) -> None:
         """The slot time since the last end is, in the mean, that of one fetch."""
-        self.hold_ms, self.slots_ms = 0.9 * self.hold_ms + 0.1 * self.slots_ms, 0.0
-
-    def called(self, ms: int) -> None:
-        """A call was answered."""
-        self.latency_ms = 0.95 * self.latency_ms + 0.05 * ms
+        self.hold_ms.add(self._slots_ms)
+        self._slots_ms = 0.0
+        if calls:
+            self.calls.add(calls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def returned(state: State, message: Returned) -> None:
             continue
         if ask_id in ends and row.connector_id:
             latency_ms, verdict = ends[ask_id]
-            state.pace.called(latency_ms)
+            state.pace.latency_ms.add(latency_ms)
             known = state.health.get(row.connector_id, Health())
             state.put(f"h/{row.connector_id}", health.record(known, state.now, latency_ms, ok=bool(verdict)))
         circuits.returned(state, row, ends[ask_id][1] if ask_id in ends else None, errors.get(ask_id, ""))

@@ -166,7 +166,7 @@ class State:
         self.queue.remove(batch_id)
         if row.state != "queued":
             self._end_lease(batch_id)
-            self.pace.fetch_ended()
+            self.pace.fetch_ended(row.calls)
         self.polls.pop(batch_id, None)
         self.told.pop(batch_id, None)
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
