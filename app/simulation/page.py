@@ -19,9 +19,10 @@ _STEPS = 200
 _STYLE = """
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}body{max-width:60rem;margin:2rem auto;padding:0 1rem}
 figure{margin:2rem 0}figcaption{font-weight:600}svg{width:100%;height:auto;font-size:12px}svg text{fill:currentColor}
-polyline{fill:none;stroke-width:1.6}.frame{fill:none;stroke:currentColor;opacity:.5}.grid{stroke:currentColor;opacity:.12}
-.tick{stroke:currentColor}.level{stroke:currentColor;stroke-dasharray:5 4;opacity:.7}.mid{text-anchor:middle}
-.end{text-anchor:end}.legend span{margin-right:1rem}.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
+polyline{fill:none;stroke-width:1.6}.frame{fill:none;stroke:currentColor;opacity:.5}
+.grid{stroke:currentColor;opacity:.12}.tick{stroke:currentColor}.level{stroke:currentColor;stroke-dasharray:5 4;opacity:.7}.mid{text-anchor:middle}
+.end{text-anchor:end}.legend span{margin-right:1rem}
+.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.15rem .7rem;text-align:right;border-bottom:1px solid #8884}
 th:first-child,td:first-child{text-align:left}
 """
@@ -44,9 +45,9 @@ def _words(told: Mapping[str, Any]) -> Iterator[str]:
     commands, saving = told["commands"], told["saving"]
     yield (
         f"<p>Seed {told['seed']}: {commands['sent']:,} commands in {told['simulated_s']:,.0f} s of simulated time, "
-        f"{commands['open']:,} of them still open; {commands['reused']:,} needed no fetch. {saving['calls']:,} calls, where "
-        f"a client without merging and reuse makes {saving['calls_alone']:,}. {told['over_quota']:,} calls exceeded a quota."
-        "</p>"
+        f"{commands['open']:,} of them still open; {commands['reused']:,} needed no fetch. {saving['calls']:,} calls, "
+        f"where a client without merging and reuse makes {saving['calls_alone']:,}. "
+        f"{told['over_quota']:,} calls exceeded a quota.</p>"
     )
 
 
@@ -153,8 +154,8 @@ def _used(begins_at: int, traffic: Traffic, use: Use) -> Points:
     return points
 
 
-def _estimates(measures: Measures) -> dict[str, Points]:
+def _estimates(measures: Measures) -> Mapping[str, Points]:
     found: dict[str, list[tuple[float, float]]] = {}
     for number, told_s, wait_s in sorted(measures.scatter):
         found.setdefault(priority_name(number), []).append((told_s, wait_s))
-    return {name: points for name, points in found.items()}
+    return found
