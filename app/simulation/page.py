@@ -20,8 +20,8 @@ _STYLE = """
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}body{max-width:60rem;margin:2rem auto;padding:0 1rem}
 figure{margin:2rem 0}figcaption{font-weight:600}svg{width:100%;height:auto;font-size:12px}svg text{fill:currentColor}
 polyline{fill:none;stroke-width:1.6}.frame{fill:none;stroke:currentColor;opacity:.5}
-.grid{stroke:currentColor;opacity:.12}.tick{stroke:currentColor}.level{stroke:currentColor;stroke-dasharray:5 4;opacity:.7}.mid{text-anchor:middle}
-.end{text-anchor:end}.legend span{margin-right:1rem}
+.grid{stroke:currentColor;opacity:.12}.tick{stroke:currentColor}.mid{text-anchor:middle}.end{text-anchor:end}
+.level{stroke:currentColor;stroke-dasharray:5 4;opacity:.7}.legend span{margin-right:1rem}
 .legend i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.15rem .7rem;text-align:right;border-bottom:1px solid #8884}
 th:first-child,td:first-child{text-align:left}
