@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 import typer.main
 
-from app.cli import connector_list, connectors, dlq, events, fetch, queue, requests, run, settings, token, topics
+from app.cli import (
+    connector_list,
+    connectors,
+    dlq,
+    events,
+    fetch,
+    queue,
+    requests,
+    run,
+    settings,
+    simulate,
+    token,
+    topics,
+)
 from app.cli.environment import DEFAULT_STACK, use_stack, use_url
 from app.cli.failures import FAILED, exit_with
 from app.cli.help import GroupedHelp, asked_help
@@ -34,6 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run.register(app)
+simulate.register(app)
 token.register(app)
 fetch.register(app)
 requests.register(app)

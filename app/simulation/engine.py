@@ -35,7 +35,7 @@ _TELL_EVERY = 20_000
 
 @dataclass(slots=True)
 class Desk:
-    """The planner of one connector type. ``demand``: requests waited at the end of its last step."""
+    """The planner of one connector type."""
 
     name: str
     state: State
@@ -44,7 +44,6 @@ class Desk:
     measures: Measures
     crew: Crew
     inbox: list[tuple[Any, int]] = field(default_factory=list)
-    demand: bool = False
     steps: int = 0
     _wakes_at: int | None = None
     _free_at: int = 0
@@ -80,10 +79,9 @@ class Desk:
         changes = planner.step(state, messages)
         self.steps += 1
         self._free_at = line.now + self.step_ms
-        demand = state.queued > 0
-        if demand != self.demand:
-            self.measures.demand(self.name, line.now, demand=demand)
-            self.demand = demand
+        waits, provider = state.queued > 0, self.crew.provider
+        if waits != (provider.waiting_since is not None):
+            provider.demand(line.now, waits=waits)
         self.measures.seen(changes)
         if changes.offers or changes.answers:
             # The planner stamps a permit with its own now; what leaves has to wait until the step is durable.
@@ -127,8 +125,7 @@ class Simulation:
                     progress(self._share(), self.workload.sent, measures.ended)
                 if self._coming is None and not measures.open and self._idle():
                     break
-        for name, desk in self.desks.items():
-            measures.demand(name, line.now, demand=False)
+        for desk in self.desks.values():
             desk.crew.provider.close(line.now)
         progress(1.0, self.workload.sent, measures.ended)
 
@@ -148,7 +145,7 @@ class Simulation:
         )  # fmt: skip
         step_ms = max(1, int(self.scenario.delays.step * MS))
         desk = Desk(name, State(own, now=self.begins_at), self.line, step_ms, self.measures, crew)
-        crew.tell, crew.waiting = desk.tell, lambda: desk.demand
+        crew.tell = desk.tell
         self.desks[name] = desk
         self.measures.open_type(name)
 

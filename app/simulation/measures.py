@@ -106,7 +106,7 @@ class Shares:
 
 @dataclass(slots=True)
 class Traffic:
-    """One connector type. ``demand_ms``: while requests waited; ``held_ms``: from permit to return, in sum."""
+    """One connector type. ``held_ms``: from permit to return, in sum."""
 
     shares: Shares
     calls: int = 0
@@ -116,8 +116,6 @@ class Traffic:
     responses: int = 0
     response_ms: int = 0
     held_ms: int = 0
-    demand_ms: int = 0
-    demand_since: int | None = None
     needed: dict[str, int] = field(default_factory=dict)
     """Data set -> its days that commands asked for, as bits."""
     times: list[int] = field(default_factory=list)
@@ -257,13 +255,6 @@ class Measures:
         traffic.responses += 1
         traffic.response_ms += took_ms
         traffic.held_ms += held_ms
-
-    def demand(self, kind: str, at: int, *, demand: bool) -> None:
-        """From now on requests wait, or none does."""
-        traffic = self.traffic[kind]
-        if traffic.demand_since is not None:
-            traffic.demand_ms += at - traffic.demand_since
-        traffic.demand_since = at if demand else None
 
     def sample(self, kind: str, at: int, queued: int, leased: int, remote: int, counted: dict[str, int]) -> None:
         """One point of the plots over time; ``counted``: calls so far, by quota."""

@@ -63,14 +63,16 @@ class Calendar:
 
 @dataclass(slots=True)
 class Use:
-    """What became of one quota. ``most``: the fullest period of any scope value; ``demanded`` calls came while requests
-    waited (``demand_ms`` in all)."""
+    """What became of one quota. ``most``: the fullest period of any scope value. ``demanded`` calls came while requests
+    had been waiting for a whole period (for ``demand_ms`` in all): before that an empty bucket gives more than it can
+    give on the whole."""
 
     quota: Quota
     calls: int = 0
     over: int = 0
     most: int = 0
     demanded: int = 0
+    demand_ms: int = 0
     counts: dict[str, Sliding | Calendar] = field(default_factory=dict)
 
 
@@ -83,6 +85,8 @@ class Provider:
     calls: int = 0
     counted: int = 0
     over: int = 0
+    waiting_since: int | None = None
+    """Since when requests wait (ms)."""
     _of_charge: dict[str, list[Use]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,20 +95,28 @@ class Provider:
         for use in self.uses.values():
             self._of_charge.setdefault(use.quota.charge, []).append(use)
 
-    def arrive(self, charge: str, connector: ConnectorFacts, at: int, *, demand: bool) -> str | None:
-        """Counts a call; the name of the quota that it exceeds, or None. ``demand``: work is waiting at this time."""
+    def demand(self, at: int, *, waits: bool) -> None:
+        """From now on requests wait, or none does."""
+        if self.waiting_since is not None:
+            for use in self.uses.values():
+                use.demand_ms += max(0, at - self.waiting_since - use.quota.period_ms)
+        self.waiting_since = at if waits else None
+
+    def arrive(self, charge: str, connector: ConnectorFacts, at: int) -> str | None:
+        """Counts a call; the name of the quota that it exceeds, or None."""
         self.calls += 1
         exceeded = None
         uses = self._of_charge.get(charge)
         if not uses:
             return None
         self.counted += 1
+        waited_ms = 0 if self.waiting_since is None else at - self.waiting_since
         for use in uses:
             quota = use.quota
             counter = _counter(use, connector)
             found = counter.count(at)
             use.calls += 1
-            use.demanded += demand
+            use.demanded += waited_ms > quota.period_ms
             use.most = max(use.most, found)
             if found > quota.limit:
                 use.over += 1
@@ -113,7 +125,8 @@ class Provider:
         return exceeded
 
     def close(self, now: int) -> None:
-        """Days that are over by now have ended, whether or not a call has come since."""
+        """The run is over. Days that are over by now have ended, whether or not a call has come since."""
+        self.demand(now, waits=False)
         for use in self.uses.values():
             for counter in use.counts.values():
                 if isinstance(counter, Calendar):

@@ -38,6 +38,11 @@ def packaged() -> dict[str, str]:
     return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in sorted(found, key=str)}
 
 
+def title_of(text: str) -> str:
+    """The title of a scenario that comes with the product."""
+    return str(yaml.safe_load(text).get("title", ""))
+
+
 def load(name: str, catalogue: Catalogue) -> Scenario:
     """A scenario by its bare name, or from a file. Raises ``ScenarioError``."""
     known = packaged()

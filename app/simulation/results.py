@@ -45,6 +45,11 @@ def of(simulation: Simulation) -> dict[str, Any]:
     }
 
 
+def priority_name(number: int) -> str:
+    """What a priority class is called."""
+    return _CLASS_NAMES[number]
+
+
 def quantile(ordered: Sequence[float], share: float) -> float:
     """The smallest of the sorted values that at least this share of them does not exceed."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
@@ -127,7 +132,6 @@ def connector(desk: Desk, measures: Measures) -> dict[str, Any]:
         "calls_over_quota": crew.provider.over,
         "permits": {"granted": crew.granted, "called": crew.provider.calls, "unused": crew.unused},
         "planner_steps": desk.steps,
-        "demand_s": round(traffic.demand_ms / 1000, 1),
         "mean_response_s": round(traffic.response_ms / responses / 1000, 4),
         "mean_held_s": round(traffic.held_ms / responses / 1000, 4),
         "quotas": {name: quota_use(use, traffic) for name, use in crew.provider.uses.items() if use.calls},
@@ -138,8 +142,9 @@ def connector(desk: Desk, measures: Measures) -> dict[str, Any]:
 def quota_use(use: Use, traffic: Traffic) -> dict[str, Any]:
     """How much of what could be had was used while requests waited.
 
-    Sliding: calls against ``limit * demand / (W + mean response)``, with the provider's own response, and with the time
-    from permit to return, which is how long a slot is really held. Calendar: calls of each whole day against the limit.
+    Sliding: calls against ``limit * demand / (W + mean response)``. ``used`` takes as the response the time from permit
+    to return, which is how long a slot is held besides the period; ``used_of_response`` the provider's part of it
+    alone. Calendar: calls of each whole day against the limit.
     Of quotas that each account or user has, the calls of all count against as many limits as there are.
     """
     quota, values = use.quota, max(1, len(use.counts))
@@ -151,14 +156,15 @@ def quota_use(use: Use, traffic: Traffic) -> dict[str, Any]:
         "over": use.over,
         "fullest": use.most,
         "used": None,
-        "used_of_held": None,
+        "used_of_response": None,
+        "demand_s": round(use.demand_ms / 1000, 1),
     }
     if quota.calendar_zone is not None:
         days = [calls / quota.limit for counter in use.counts.values() for _, calls in getattr(counter, "days", [])]
         return told | {"days": [round(day, 4) for day in days], "used": round(max(days), 4) if days else None}
-    if traffic.demand_ms >= quota.period_ms and traffic.responses:
-        for name, sum_ms in (("used", traffic.response_ms), ("used_of_held", traffic.held_ms)):
-            most = quota.limit * values * traffic.demand_ms / (quota.period_ms + sum_ms / traffic.responses)
+    if use.demand_ms >= quota.period_ms and traffic.responses:
+        for name, sum_ms in (("used", traffic.held_ms), ("used_of_response", traffic.response_ms)):
+            most = quota.limit * values * use.demand_ms / (quota.period_ms + sum_ms / traffic.responses)
             told[name] = round(use.demanded / most, 4)
     return told
 

@@ -56,8 +56,6 @@ class Crew:
     begins_at: int
     tell: Callable[[Any], None] = field(init=False)
     """Appends a message to the planner's inbox now."""
-    waiting: Callable[[], bool] = field(init=False)
-    """Whether requests wait."""
     held: dict[str, dict[int, Task]] = field(default_factory=dict)
     granted: int = 0
     unused: int = 0
@@ -160,7 +158,7 @@ class Crew:
         task.made += 1
         if task.first_at is None:
             task.first_at = line.now
-        exceeded = self.provider.arrive(ask.charge, task.offer.connector, line.now, demand=self.waiting())
+        exceeded = self.provider.arrive(ask.charge, task.offer.connector, line.now)
         download = self.steps.polls and ask.charge == self.steps.download[0][0]
         took_ms = max(1, line.lasting(spec.download if download else spec.response))
         took_ms = min(took_ms, self.rules.call_timeout_ms)
