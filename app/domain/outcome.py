@@ -90,10 +90,15 @@ def back(state: State, batch: Batch) -> None:
     if not remote:
         state.release(row)
         for request in members_of(state, row):
-            if request.state == "running":
+            if request.state == "running" and not _under_way(state, request):
                 to = lifecycle.move(request.state, "retry")
                 state.put_request(replace(request, state=str(to), revision=request.revision + 1))
     state.remind(row.not_before, "batch", row.batch_id)
+
+
+def _under_way(state: State, request: Request) -> bool:
+    """Another of its fetches is still running: then so is the request."""
+    return any(p in state.batches and state.batches[p].state != "queued" for p in request.parts)
 
 
 def failed(state: State, batch: Batch, failure: Failure) -> None:
@@ -140,7 +145,8 @@ def _try_alone(state: State, batch: Batch) -> None:
     for part in parts:
         request = state.requests[part.members[0]]
         names = tuple(part.batch_id if p == batch.batch_id else p for p in request.parts)
-        to = lifecycle.move(request.state, "retry") if request.state == "running" else request.state
+        again = request.state == "running" and not _under_way(state, request)
+        to = lifecycle.move(request.state, "retry") if again else request.state
         state.put_request(
             replace(
                 request,
