@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
-from app.domain.line import Fairness, Key, Reason, Topic
+from app.domain.line import Fairness, Key, Line, Reason, Topic
 from app.domain.rows import Batch
 
 LaneId = tuple[int, str, str]
@@ -193,3 +194,44 @@ class LineModel:
         """Names of a kind that anybody waits for."""
         all_ = [t for w in self.waiting.values() for t in w.topics] + [t for _, ts in self.parked.values() for t in ts]
         return {name for known, name in all_ if known == kind}
+
+
+_KEPT = {"_order", "_ready", "_floors", "_wake_number", "_costs", "_fairness"}
+_ACCOUNTS = {"_virtual", "_last", "_finished"}
+"""One number per class, or per class and organisation: it is what an organisation has had."""
+
+
+def left_behind(line: Line) -> dict[str, Any]:
+    """Tables of a line that are not empty, by name; one that nobody has thought of is among them."""
+    every = vars(line)
+    tables = {name: value for name, value in every.items() if name not in _KEPT | _ACCOUNTS}
+    tables |= {"_order": every["_order"], "_ready": every["_ready"]}
+    tables |= {f"floors.{name}": vars(every["_floors"])[name] for name in ("_hungry", "_weights", "_weight")}
+    return {name: value for name, value in tables.items() if value}
+
+
+def inconsistent(line: Line) -> list[str]:
+    """What of the line's tables does not follow from its entries."""
+    every = vars(line)
+    entries, lanes, floors = every["_entries"], every["_lanes"], vars(every["_floors"])
+    heads = {lane.head for lane in lanes.values() if lane.head is not None}
+    orgs = {lane.lane_id[0] for lane in lanes.values() if lane.head is not None}
+    sound = {
+        "order": list(every["_order"]) == sorted(e.key for e in entries.values()),
+        "lanes": set(lanes) == {e.lane.lane_id for e in entries.values()},
+        "size": all(n.size == sum(e.lane is n for e in entries.values()) for n in lanes.values()),
+        "keys": all(
+            list(n.keys) == sorted(e.key for e in entries.values() if e.lane is n and e.reason is None)
+            for n in lanes.values()
+        ),
+        "heads": all(n.head == (None if n.reason is not None else n.keys.first) for n in lanes.values()),
+        "ready": set(every["_ready"]) == heads,
+        "ready_of": {org: set(keys) for org, keys in every["_ready_of"].items()}
+        == {org: {h for n in lanes.values() if n.lane_id[0] == org and (h := n.head) is not None} for org in orgs},
+        "hungry": set(floors["_hungry"]) == {(floors["_served"][org], org) for org in orgs},
+        "weight": floors["_weight"] == sum(floors["_weights"].values()),
+        "weights": set(floors["_weights"]) == orgs,
+        "aged": set(every["_aged"].values()) == {name for name, e in entries.items() if e.aged},
+        "topics": all(one.reason is not None for waiting in every["_topics"].values() for one in waiting),
+    }
+    return [name for name, holds in sound.items() if not holds]

@@ -199,12 +199,7 @@ class PlannerWorld:
                 batch = state.batches[ask.batch_id or ""]
                 now = (batch.state, batch.epoch, batch.step_no)
                 assert now == ("leased", ask.epoch, ask.step_no), f"seed {seed}: a permit for {ask}, but it is {now}"
-        assert len(state.leases) <= self.rules.max_concurrent
-        for data_set in state.open_batches:
-            running = [b for n in state.open_batches[data_set] if (b := state.batches[n]).state != "queued"]
-            both = [(a, b) for a, b in combinations(running, 2) if a.days.overlaps(b.days)]
-            assert not both, f"seed {seed}: days of {data_set} in flight twice"
-        assert all(len(b.members) <= self.rules.max_members for b in state.batches.values())
+        check_in_flight(state, f"seed {seed}")
 
     def _check_versions(self, key: str, data: DataSet) -> None:
         """No day goes back to an older version, and a newer version was never read earlier (R7)."""
@@ -375,6 +370,16 @@ def most_within(times: list[int], period_ms: int) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+def check_in_flight(state: State, run: str = "") -> None:
+    """No more fetches, and no larger ones, than the rules allow; no day in flight twice."""
+    assert len(state.leases) <= state.rules.max_concurrent
+    for data_set in state.open_batches:
+        running = [b for n in state.open_batches[data_set] if (b := state.batches[n]).state != "queued"]
+        both = [(a, b) for a, b in combinations(running, 2) if a.days.overlaps(b.days)]
+        assert not both, f"{run}: days of {data_set} in flight twice"
+    assert all(len(b.members) <= state.rules.max_members for b in state.batches.values())
 
 
 def left_over(state: State) -> Iterator[str]:

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from app.domain.line import Fairness, Line, Topic, with_turn
 from app.domain.rows import Batch
-from app.testing.line_model import LineModel
+from app.testing.line_model import LineModel, left_behind
 from app.testing.planning import NOW, REPORT, TODAY, facts
 
 CALLS, AGING = 3, 100
@@ -30,20 +30,6 @@ def batch(number: int, org_id: int, account: int, class_: int, at: int = NOW) ->
 
 def line_of(fairness: Fairness) -> Line:
     return Line({"DV360": CALLS}, fairness)
-
-
-KEPT = {"_order", "_ready", "_floors", "_wake_number", "_costs", "_fairness"}
-"""Fields of the line that are no tables of their own, or are looked into below."""
-ACCOUNTS = {"_virtual", "_last", "_finished"}
-"""One number per class, or per class and organisation: it is what an organisation has had."""
-
-
-def left_behind(line: Line) -> dict[str, Any]:
-    """Tables that are not empty, by name; a table nobody has thought of is among them."""
-    tables = {name: value for name, value in vars(line).items() if name not in KEPT | ACCOUNTS}
-    tables |= {"_order": line._order, "_ready": line._ready}
-    tables |= {f"floors.{name}": vars(line._floors)[name] for name in ("_hungry", "_weights", "_weight")}
-    return {name: value for name, value in tables.items() if value}
 
 
 class LineAgainstModel(RuleBasedStateMachine):
