@@ -24,7 +24,7 @@ Reason = Mapping[str, Any]
 Topic = tuple[str, str]
 """What a parked lane or held batch waits for: ``("bucket", key)``, ``("slots", account)``, ``("data", data set)``."""
 
-UNIT = 1_000
+UNIT = 1_000_000
 """Virtual time of one call at weight 1."""
 AGED_CLASS = 2
 

@@ -9,6 +9,7 @@ from typing import Any
 from app.config import Settings
 from app.connectors.base import UNCOUNTED
 from app.connectors.registry import catalogue_of, connectors_of
+from app.domain.line import Fairness
 from app.domain.model import Catalogue, ConnectorFacts, Quota
 from app.domain.rules import ConnectorRules, Rules
 from app.ports import Connector
@@ -16,6 +17,10 @@ from app.simulation.scenario import Organisation, QuotaSpec, Scenario, TypeSpec
 
 Call = tuple[str, bool]
 """Charge, and whether its answer is the data."""
+
+
+_FINE = 1_000
+"""The planner's weights are whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +63,15 @@ def declared() -> Declared:
 def rules_of(scenario: Scenario, known: Declared) -> Rules:
     """The planner's rules: the adapters' declarations, corrected by the scenario."""
     connectors = {name: _connector_rules(known.connectors[name], spec) for name, spec in scenario.connectors.items()}
-    plain = Rules(connectors, known.catalogue)
+    weights = {_plan(group): max(1, round(group.weight * _FINE)) for group in scenario.organisations}
+    plain = Rules(connectors, known.catalogue, fairness=Fairness(weights))
     given = {name: _as_default(value, getattr(plain, name)) for name, value in scenario.planner.items()}
     return replace(plain, **given)
+
+
+def _plan(group: Organisation) -> str:
+    """The weight goes by the plan; here every weight is a plan of its own."""
+    return f"{group.plan} {group.weight:g}"
 
 
 def _as_default(value: Any, default: Any) -> Any:
@@ -123,5 +134,5 @@ def _facts(org_id: int, kind: str, number: int, at: int, group: Organisation) ->
         account_id=f"account{number + 1}",
         grant_id=f"grant_{org_id:016x}{at % group.users:016x}",
         subject=user,
-        plan=group.plan,
+        plan=_plan(group),
     )
