@@ -154,7 +154,7 @@ def _rules_faults(given: Mapping[str, Any]) -> Iterator[str]:
             yield f"planner.{name}: there is no such setting{nearest(name, known)}"
             continue
         default = getattr(defaults, name)
-        if isinstance(default, bool | str) or not isinstance(default, int | float | Mapping):
+        if not isinstance(default, int | float | Mapping):
             yield f"planner.{name}: this setting cannot be given here"
         elif isinstance(value, bool) or not isinstance(value, Mapping if isinstance(default, Mapping) else int | float):
             wanted = "a mapping" if isinstance(default, Mapping) else "a number"

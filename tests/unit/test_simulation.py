@@ -5,18 +5,22 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import pytest
 
-from app.domain.model import Quota
+from app.domain.messages import Ask
+from app.domain.model import ConnectorFacts, Quota
 from app.simulation import results
 from app.simulation.engine import Simulation
+from app.simulation.measures import Estimates, Open, Shares, Traffic
 from app.simulation.provider import Provider
 from app.simulation.scenario import Scenario
 from app.simulation.setup import declared, organisations_of
 from app.simulation.timeline import Timeline
+from app.simulation.workers import Crew, Task
 from app.simulation.workload import Workload, dashboards, first_day
 
 KNOWN = declared()
@@ -48,6 +52,8 @@ OUTAGES = [
     {"connector": "GOOGLE_ADS", "begins": "1m", "ends": "2m", "kind": "throttle", "retry_after": "10s"},
     {"connector": "GOOGLE_ADS", "begins": "3m", "ends": "200s", "kind": "throttle"},
 ]
+SLOW = {"to_planner": {"least": 1, "most": 5}, "to_worker": {"least": 1, "most": 7}}
+"""Answers so late that the worker has asked again, and permits too old to call with."""
 
 
 def run(**changes: Any) -> Simulation:
@@ -62,9 +68,11 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_another_one() -> N
     assert first != other
 
 
-@pytest.mark.parametrize("outages", [[], OUTAGES])
-def test_every_command_ends_once_and_every_call_has_a_permit(outages: list[dict[str, Any]]) -> None:
-    simulation = run(outages=outages)
+@pytest.mark.parametrize(("outages", "delays"), [([], {}), (OUTAGES, {}), ([], SLOW)])
+def test_every_command_ends_once_and_every_call_has_a_permit(
+    outages: list[dict[str, Any]], delays: dict[str, Any]
+) -> None:
+    simulation = run(outages=outages, delays=delays)
     told, commands = results.of(simulation), results.of(simulation)["commands"]
     assert commands["sent"] == commands["ended"] == sum(commands["outcomes"].values()) > 100
     assert (commands["open"], commands["ended_twice"]) == (0, 0)
@@ -72,11 +80,25 @@ def test_every_command_ends_once_and_every_call_has_a_permit(outages: list[dict[
     for one in told["connectors"].values():
         permits = one["permits"]
         assert permits["called"] == permits["granted"] - permits["unused"] > 50
+        assert bool(permits["unused"]) or not delays
         assert sum(use["calls"] > 0 for use in one["quotas"].values()) == len(one["quotas"])
     assert set(commands["outcomes"]) <= ({"completed", "failed"} if outages else {"completed"})
     for desk in simulation.desks.values():
         assert not desk.crew.held
         assert not desk.state.requests
+
+
+def test_no_call_arrives_with_a_permit_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[int] = []
+    arrive = Crew._arrive
+
+    def watched(crew: Crew, task: Task, ask: Ask) -> None:
+        late.append(crew.line.now - task.asked_at - crew.rules.permit_valid_ms)
+        arrive(crew, task, ask)
+
+    monkeypatch.setattr(Crew, "_arrive", watched)
+    run(delays=SLOW | {"to_provider": {"least": 1, "most": 5}})
+    assert -1_000 < max(late) <= 0
 
 
 def test_a_quota_that_the_planner_does_not_know_is_found_exceeded_and_waited_for() -> None:
@@ -144,6 +166,31 @@ def test_estimates_are_those_that_were_told_first() -> None:
     assert told["inside_p90"] is None
     error = sorted(abs(p50 - wait) / max(wait, 10.0) for _, p50, wait in simulation.measures.scatter)
     assert told["error"]["p50"] == pytest.approx(results.quantile(error, 0.5), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("p50_s", "wait_s", "error"), [(5, 1, 0.4), (12, 2, 1.0), (20, 20, 0.0), (10, 40, 0.75), (90, 30, 2.0)]
+)
+def test_an_error_is_measured_against_the_wait_or_ten_seconds(p50_s: float, wait_s: int, error: float) -> None:
+    part = Estimates()
+    one = Open(0, 2, 1, 0, "DV360", p50_s=p50_s, p90_s=30.0)
+    part.add(one, wait_s * 1000)
+    part.add(replace(one, p90_s=None), wait_s * 1000)
+    told = results.calibration(part)
+    assert told["n"] == 2
+    assert told["error"]["p50"] == error
+    assert told["inside_p90"] == (wait_s <= 30)
+
+
+def test_a_calendar_quota_is_measured_by_its_whole_days() -> None:
+    quota = Quota("day", "DV360", "reports", "application", 4, 86_400_000, calendar_zone="UTC")
+    provider, facts = Provider((quota,)), ConnectorFacts("conn_1", 1, "DV360", "a", "grant_1", "u")
+    for day, calls in enumerate((1, 3, 2)):
+        for _ in range(calls):
+            provider.arrive("reports", facts, day * 86_400_000 + 3_600_000)
+    provider.close(2 * 86_400_000 + 7_200_000)
+    told = results.quota_use(provider.uses["day"], Traffic(Shares({})))
+    assert (told["days"], told["used"], told["fullest"]) == ([0.25, 0.75], 0.75, 3)
 
 
 def test_the_trace_of_dashboards_is_as_the_figure_says() -> None:
