@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 720, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 16, 28, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 36, 28, 44
 _COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 _MOST_LINES = len(_COLOURS)
 _ROW = 22

@@ -69,11 +69,20 @@ def parse(text: str, catalogue: Catalogue) -> Scenario:
     try:
         scenario = Scenario.model_validate(content)
     except ValidationError as error:
-        raise ScenarioError([_line(fault) for fault in error.errors()[:_MOST_FAULTS]]) from None
+        raise ScenarioError([_line(fault) for fault in _own(error.errors())][:_MOST_FAULTS]) from None
     faults = list(_unknown(scenario, catalogue))
     if faults:
         raise ScenarioError(faults[:_MOST_FAULTS])
     return scenario
+
+
+def _own(faults: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+    """Without the complaint that a list is empty when its only entries are at fault themselves."""
+    for fault in faults:
+        place = fault["loc"]
+        inside = any(other["loc"][: len(place)] == place for other in faults if other is not fault)
+        if fault["type"] != "too_short" or not inside:
+            yield fault
 
 
 def _line(fault: Mapping[str, Any]) -> str:
@@ -112,7 +121,7 @@ def _unknown(scenario: Scenario, catalogue: Catalogue) -> Iterator[str]:
     given = [name for name in scenario.connectors if name in catalogue]
     for name in scenario.connectors:
         if name not in catalogue:
-            yield f"connectors.{name}: there is no adapter of this name{nearest(name, catalogue)}"
+            yield f"connectors.{name}: there is no adapter of this name{nearest(name, map(str, catalogue))}"
     for name, spec in scenario.connectors.items():
         for at, quota in enumerate(spec.quotas or ()):
             if quota.calendar_zone is not None and zone_of(quota.calendar_zone) is None:
@@ -145,7 +154,7 @@ def _rules_faults(given: Mapping[str, Any]) -> Iterator[str]:
             yield f"planner.{name}: there is no such setting{nearest(name, known)}"
             continue
         default = getattr(defaults, name)
-        if isinstance(default, bool | str) or not isinstance(default, int | float | Mapping):
+        if not isinstance(default, int | float | Mapping):
             yield f"planner.{name}: this setting cannot be given here"
         elif isinstance(value, bool) or not isinstance(value, Mapping if isinstance(default, Mapping) else int | float):
             wanted = "a mapping" if isinstance(default, Mapping) else "a number"
