@@ -20,11 +20,14 @@ PLANS = {1: "standard", 2: "double", 3: "standard"}
 TOPICS: list[Topic] = [("bucket", "day"), ("bucket", "second"), ("slots", "acc1"), ("data", "x")]
 topics = st.sampled_from(TOPICS)
 spans = st.none() | st.integers(0, 60)
+picks = st.integers(0, 99)
+classes = st.sampled_from([1, 2, 2, 3, 4, 5, 5])
 
 
 def batch(number: int, org_id: int, account: int, class_: int, at: int = NOW) -> Batch:
-    """Batch ``number`` of one of an organisation's accounts."""
-    who = facts(number, org_id=org_id, account_id=f"acc{account}", plan=PLANS.get(org_id, "standard"))
+    """Batch ``number`` of one of an organisation's accounts, under one of two users."""
+    user = f"user{number % 2}"
+    who = facts(number, org_id=org_id, account_id=f"acc{account}", subject=user, plan=PLANS.get(org_id, "standard"))
     return Batch(f"bat_{number:03}", who, REPORT, 0, TODAY, TODAY, (), class_, at, (f"r{number}",))
 
 
@@ -43,7 +46,9 @@ class LineAgainstModel(RuleBasedStateMachine):
         self.gone: list[Batch] = []
 
     def _some(self, pick: int) -> Batch | None:
-        known = sorted(self.model.waiting)
+        """A batch that waits; where some have risen, mostly one of them."""
+        risen = sorted(name for name, one in self.model.waiting.items() if one.aged)
+        known = risen if risen and pick % 3 else sorted(self.model.waiting)
         return self.model.waiting[known[pick % len(known)]].batch if known else None
 
     def _put(self, row: Batch) -> None:
@@ -52,59 +57,61 @@ class LineAgainstModel(RuleBasedStateMachine):
         self.line.put(replace(row, turn=turn))
         self.model.put(replace(row, turn=turn))
 
-    @rule(
-        org=st.sampled_from([1, 1, 2, 3]), account=st.integers(1, 2), class_=st.integers(1, 5), old=st.integers(0, 90)
-    )
+    @rule(org=st.sampled_from([1, 1, 2, 3]), account=st.integers(1, 2), class_=classes, old=st.integers(0, 120))
     def come(self, org: int, account: int, class_: int, old: int) -> None:
         self.number += 1
         self._put(batch(self.number, org, account, class_, self.now - old))
 
-    @rule(pick=st.integers(0), class_=st.integers(1, 5), older=st.sampled_from([0, 0, 7]))
+    @rule(pick=picks, class_=st.integers(1, 5), older=st.sampled_from([0, 0, 7]))
     def come_again(self, pick: int, class_: int, older: int) -> None:
         """Others join a waiting batch: the better class, the earlier time."""
         if row := self._some(pick):
             class_ = min(class_, row.priority_class)
             self._put(replace(row, priority_class=class_, accepted_at=row.accepted_at - older))
 
-    @rule(pick=st.integers(0), retry=st.booleans())
+    @rule(pick=picks, retry=st.booleans())
     def come_back(self, pick: int, retry: bool) -> None:
         """One that had started, or was forgotten, waits once more."""
         if self.gone:
             row = self.gone.pop(pick % len(self.gone))
             self._put(replace(row, priority_class=4) if retry else row)
 
-    @rule(pick=st.integers(0))
+    @rule(pick=picks)
     def cancel(self, pick: int) -> None:
         if row := self._some(pick):
             self.line.remove(row.batch_id)
             self.model.remove(row.batch_id)
             self.line.remove("bat_nobody")
 
-    @rule()
-    def start(self) -> None:
+    @rule(count=st.integers(1, 4))
+    def start(self, count: int) -> None:
         """As dispatch does it."""
-        due = self.model.neediest()
-        name = due or self.model.best()
-        if name is not None:
+        for _ in range(count):
+            due = self.model.neediest()
+            name = due or self.model.best()
+            if name is None:
+                return
+            assert (self.line.neediest(), self.line.best()) == (due, self.model.best())
             row = self.model.waiting[name].batch
             self.line.started(row, floor=due is not None)
             self.model.started(name, floor=due is not None)
             self.line.remove(name)
             self.model.remove(name)
             self.gone.append(row)
+            self.model.settle()
 
     @precondition(lambda self: self.model.ready())
-    @rule(pick=st.integers(0), span=spans, topic=st.none() | topics)
+    @rule(pick=picks, span=spans, topic=st.none() | topics)
     def hold(self, pick: int, span: int | None, topic: Topic | None) -> None:
         one = self.model.ready()[pick % len(self.model.ready())].batch.batch_id
         reason = {"reason": "held", "until": None if span is None else self.now + span, "of": one}
         self.line.hold(one, reason, topic=topic)
         self.model.hold(one, reason, () if topic is None else (topic,))
 
-    @precondition(lambda self: self.model.ready())
-    @rule(pick=st.integers(0), span=spans, for_=st.lists(topics, max_size=2))
+    @precondition(lambda self: self.model.waiting)
+    @rule(pick=picks, span=spans, for_=st.lists(topics, max_size=2))
     def park(self, pick: int, span: int | None, for_: list[Topic]) -> None:
-        one = self.model.ready()[pick % len(self.model.ready())].batch.batch_id
+        one = self.model.order()[pick % len(self.model.waiting)]
         reason = {"reason": "parked", "until": None if span is None else self.now + span, "of": one}
         self.line.park(one, reason, for_)
         self.model.park(one, reason, for_)
@@ -120,7 +127,7 @@ class LineAgainstModel(RuleBasedStateMachine):
         self.line.wake_due(self.now)
         self.model.wake_due(self.now)
 
-    @rule(org=st.integers(1, 3), class_=st.integers(1, 5), pick=st.none() | st.integers(0))
+    @rule(org=st.integers(1, 3), class_=st.integers(1, 5), pick=st.none() | picks)
     def asked_where_one_would_stand(self, org: int, class_: int, pick: int | None) -> None:
         row = None if pick is None else self._some(pick)
         stranger = replace(row, priority_class=class_) if row else batch(999, org, 1, class_, self.now)
@@ -188,18 +195,23 @@ def put_all(line: Line, rows: list[Batch]) -> list[Batch]:
 def test_ten_thousand_early_wakes_leave_little_behind(until: Any) -> None:
     """A closed bucket wakes its lane with every permit that returns, to no use, and always to the same time."""
     line = line_of(Fairness())
-    row = put_all(line, [batch(n, 1, 1, 3) for n in range(3)])[0]
+    row = put_all(line, [batch(2 * n, 1, 1, 3) for n in range(3)])[0]
+    line.hold("bat_002", {"reason": "backing_off", "until": NOW + 50})
     for n in range(10_000):
         at = NOW + 60_000 + n if until == "later" else until
         line.park(row.batch_id, {"reason": "quota", "until": at}, [("bucket", "day")])
-        line.hold("bat_002", {"reason": "backing_off", "until": at})
+        line.hold("bat_004", {"reason": "backing_off", "until": at})
         assert len(line._wakes) <= 1_020
         line.wake(("bucket", "day"))
-        line.put(replace(with_turn(line, batch(2, 1, 1, 3)), turn=(3, 9_000)))
-    line.park(row.batch_id, {"reason": "quota", "until": NOW + 5}, [])
-    line.wake_due(NOW + 4)
-    assert line.best() is None
-    line.wake_due(NOW + 5)
+        line.put(replace(with_turn(line, batch(4, 1, 1, 3)), turn=(3, 9_000)))
+    line.wake_due(NOW + 49)
+    assert line.reason("bat_002") is not None
+    line.wake_due(NOW + 50)
+    assert line.reason("bat_002") is None
+    line.park(row.batch_id, {"reason": "quota", "until": NOW + 90_000}, [])
+    line.wake_due(NOW + 89_999)
+    assert line.best() is None, "the times it was woken before are over"
+    line.wake_due(NOW + 90_000)
     assert line.best() == row.batch_id
 
 
@@ -220,14 +232,39 @@ def test_a_batch_that_waited_for_long_does_not_turn_time_back_at_a_restart() -> 
     line = line_of(Fairness())
     blocked, *others = put_all(line, [batch(0, 1, 1, 3), *(batch(n, 2 + n % 2, 1, 3) for n in range(1, 101))])
     for row in others[:80]:
-        line.started(row, floor=False)
-        line.remove(row.batch_id)
+        take(line, row)
+    (alone,) = put_all(line, [batch(997, 5, 1, 3)])
+    take(line, alone)
     again = line_of(Fairness())
     put_all(again, [blocked, *others[80:]])
-    again.rewind(others[78:80])
-    newcomer = batch(999, 4, 1, 3)
-    assert again.turn(newcomer) == line.turn(newcomer)
-    assert again.turn(batch(998, 2, 1, 3)) == line.turn(batch(998, 2, 1, 3))
+    again.rewind([alone, *others[78:80]])
+    for org_id in (2, 4, 5):
+        newcomer = batch(998, org_id, 1, 3)
+        assert again.turn(newcomer) == line.turn(newcomer)
+
+
+def take(line: Line, row: Batch) -> None:
+    """The batch starts."""
+    line.started(row, floor=False)
+    line.remove(row.batch_id)
+
+
+def test_virtual_time_never_runs_back() -> None:
+    line = line_of(Fairness())
+    late, *others = put_all(line, [batch(1, 1, 1, 3), *(batch(n, 2, 1, 3) for n in range(2, 12))])
+    for row in [*others[:5], late]:
+        take(line, row)
+    assert line.turn(batch(99, 9, 1, 3)) == (3, 15_000), "where the fifth of the second began"
+
+
+def test_those_that_rose_move_the_time_of_the_class_they_rose_to() -> None:
+    line = line_of(Fairness(aging_ms=AGING))
+    for row in put_all(line, [batch(n, 1, 1, 5) for n in range(3)]):
+        line.wake_due(NOW + AGING)
+        assert line.best() == row.batch_id
+        take(line, row)
+    assert line.turn(batch(99, 9, 1, 2)) == (2, 9_000)
+    assert line.turn(batch(99, 9, 1, 5)) == (5, 3_000)
 
 
 def test_who_cancels_a_thousand_batches_does_not_stand_behind_them() -> None:
