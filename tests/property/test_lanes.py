@@ -196,3 +196,18 @@ def test_a_move_changes_nobodys_turn(wanted: list[tuple[int, int, int, int, int]
     closed = (quota("per_minute", 5, 60_000, scope="account"),)
     straight, moved = moving(wanted, None, slots, closed), moving(wanted, at, slots, closed)
     assert moved.log == straight.log
+
+
+def test_after_a_move_newcomers_do_not_pass_those_who_waited() -> None:
+    """Virtual time is known again from the tags of those that wait and of the one under way."""
+    w = Starts(rules(max_concurrent=1, fairness=ORDERLY), durable=True)
+    w.take(*w.requests(30, 2, 3), *w.requests(30, 3, 3))
+    w.run(starts=40)
+    w.move()
+    newcomer = w.request(4, 3)
+    w.take(newcomer)
+    (name,) = w.state.requests[newcomer.request_id].parts
+    class_, finish = w.state.batches[name].turn or (0, 0)
+    assert class_ == 3
+    assert finish >= 3_000 * 20, "twenty of each have started"
+    assert w.state.queue.position(name) in (1, 2, 3)

@@ -394,3 +394,21 @@ def test_news_of_a_data_set_say_what_changed_and_why() -> None:
         assert [d["state"] for d in news["days"]] == ["final", "final", "settling", "settling", "open"]
         first = take(state, accept(number, TODAY - 4, TODAY, force=True))
     assert told == [("first", [True] * 5), ("restated", [True] * 5), ("refreshed", [False] * 5)]
+
+
+@pytest.mark.parametrize("how", ["retry", "split"])
+def test_a_request_is_running_while_one_of_its_fetches_is(how: str) -> None:
+    """Else it is queued and has no place in the line."""
+    state = State(rules(), now=NOW)
+    (middle,) = take(state, accept(1, TODAY - 20, TODAY - 20)).offers
+    take(state, StepOutcome(middle.batch_id, 1, 0, "w", 0, file=result_of(middle)))
+    first, second = take(state, accept(2, TODAY - 21, TODAY - 19), accept(3, TODAY - 21, TODAY - 21)).offers
+    again = Failure(ErrorClass.PROVIDER_SYSTEM, "x", "x", retryable=True)
+    refused = Failure(ErrorClass.INVALID_REQUEST, "x", "x", retryable=False)
+    take(state, Tick())
+    merged = first if len(state.batches[first.batch_id].members) == 2 else second
+    row = state.batches[merged.batch_id]
+    take(state, StepOutcome(row.batch_id, row.epoch, 0, "w", 0, failure=again if how == "retry" else refused))
+    request = state.requests[accept(2, 0, 0).request_id]
+    assert {state.batches[p].state for p in request.parts} >= {"leased"}
+    assert request.state == "running"
