@@ -211,3 +211,26 @@ def test_after_a_move_newcomers_do_not_pass_those_who_waited() -> None:
     assert class_ == 3
     assert finish >= 3_000 * 20, "twenty of each have started"
     assert w.state.queue.position(name) in (1, 2, 3)
+
+
+def test_of_several_full_buckets_the_last_to_have_room_is_the_reason() -> None:
+    both = quota("per_10_s", LIMIT, PERIOD, scope="account"), quota("per_minute", 9, 60_000, scope="user")
+    for name in ("per_10_s|a", "per_minute|user1"):
+        w = asleep(*both)
+        for key in ("per_10_s|a", "per_minute|user1"):
+            w.state.limits_of_type("DV360").close(key, NOW + (30_000 if key == name else 10_000))
+        w.take(w.request(1, 3, account_id="a"))
+        bucket = name.partition("|")[0]
+        assert list(reasons(w.state).values()) == [{"reason": "quota", "until": NOW + 30_000, "bucket": bucket}]
+
+
+def test_whoever_waits_is_told_when_it_waits_for_something_else() -> None:
+    w = asleep(quota("per_10_s", LIMIT, PERIOD, scope="account"))
+    mine = w.request(1, 3, account_id="a")
+    broken = Failure(ErrorClass.PROVIDER_SYSTEM, "x", "x", retryable=True, retry_after_s=90.0)
+    told = w.take(ended(begun(w, mine), failure=broken), at=NOW + 1).views[mine.request_id]
+    assert (told and told.waiting) == {"reason": "backing_off", "until": NOW + 90_001}
+    w.state.limits_of_type("DV360").close("per_10_s|a", NOW + 200_000)
+    assert mine.request_id not in w.take(at=NOW + 90_000).views
+    told = w.take(at=NOW + 90_001).views[mine.request_id]
+    assert (told and told.waiting) == {"reason": "quota", "until": NOW + 200_000, "bucket": "per_10_s"}
