@@ -22,7 +22,7 @@ from app.connectors.registry import catalogue_of, connectors_of, hosts_of
 from app.connectors.session import provider_session
 from app.domain.breaker import BreakerPolicy
 from app.domain.coverage import Freshness
-from app.domain.line import Fairness
+from app.domain.lanes import Fairness
 from app.domain.messages import Offer, StepOutcome
 from app.domain.retry import RetryPolicy
 from app.domain.rules import ConnectorRules, Rules

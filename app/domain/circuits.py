@@ -12,7 +12,7 @@ from typing import Any
 from app.domain import breaker, events
 from app.domain.breaker import CLOSED, Circuit, Result
 from app.domain.errors import Failure
-from app.domain.line import Topic
+from app.domain.lanes import Topic
 from app.domain.messages import Ask
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import PermitRow

@@ -35,7 +35,7 @@ def dispatch(state: State) -> None:
         elif _stopped(state, batch, busy[batch.connector.account_id] >= most):
             continue
         elif (full := room(state, batch)) is None:
-            line.started(batch, floor=due is not None)
+            line.started(batch)
             leases.lease(state, batch)
             busy[batch.connector.account_id] += 1
         else:

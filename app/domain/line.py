@@ -11,61 +11,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from app.domain.floors import Floors
+from app.domain.lanes import AGED_CLASS, UNIT, Entry, Fairness, Key, Lane, LaneId, Reason, Topic
 from app.domain.ranked import Ranked
 from app.domain.rows import Batch
-
-Key = tuple[int, int, int, str]
-LaneId = tuple[int, str, str]
-Reason = Mapping[str, Any]
-Topic = tuple[str, str]
-"""What a parked lane or held batch waits for: ``("bucket", key)``, ``("slots", account)``, ``("data", data set)``."""
-
-UNIT = 1_000_000
-"""Virtual time of one call at weight 1."""
-AGED_CLASS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Fairness:
-    """``weights`` by plan (others: 1); ``floor_percent`` of its fair share is what every organisation with ready work
-    gets, whatever the class; ``aging_ms`` after which an organisation's oldest batch rises, one at a time."""
-
-    weights: Mapping[str, int] = field(default_factory=dict)
-    floor_percent: int = 50
-    aging_ms: int = 900_000
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """Ready batches of one organisation, account and user; held ones are counted in ``size`` and not in ``keys``."""
-
-    lane_id: LaneId
-    weight: int
-    keys: Ranked[Key] = field(default_factory=Ranked)
-    size: int = 0
-    head: Key | None = None
-    reason: Reason | None = None
-    topics: tuple[Topic, ...] = ()
-    wake: int = 0
-    """Number of the wake that counts; others were left behind."""
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """One waiting batch. ``start``: its virtual start time; ``reason``: why it is held."""
-
-    key: Key
-    lane: Lane
-    start: int
-    accepted_at: int
-    aged: bool = False
-    reason: Reason | None = None
-    topic: Topic | None = None
-    wake: int = 0
 
 
 class Line:
@@ -130,6 +81,9 @@ class Line:
         self._count((class_, org_id), finish)
         lane.size += 1
         lane.keys.add(key)
+        if lane.reason is not None and lane.keys.first == key:
+            # What keeps the others of the lane may let a better class in.
+            self._ready_again(lane)
         self._refresh(lane)
         if class_ > AGED_CLASS:
             self._young.setdefault(org_id, Ranked()).add((batch.accepted_at, batch.batch_id))
@@ -183,21 +137,21 @@ class Line:
         return None if (key := self._ready.first) is None else key[3]
 
     def neediest(self) -> str | None:
-        """The best ready batch of the organisation that was served least, if a turn of the floors is due."""
+        """The best ready batch of the organisation whose floor is due, if any is."""
         org_id = self._floors.due()
         if org_id is None:
             return None
         key = self._ready_of[org_id].first
         return None if key is None else key[3]
 
-    def started(self, batch: Batch, *, floor: bool) -> None:
-        """A ready batch got its turn (``floor``: of the floors): the class's virtual time and what its organisation
-        was served move on. It stays in the line until it is removed."""
+    def started(self, batch: Batch) -> None:
+        """A ready batch got its turn: the class's virtual time and the floors move on. It stays in the line until it is
+        removed."""
         entry = self._entries[batch.batch_id]
         class_, org_id = entry.key[0], entry.lane.lane_id[0]
         self._virtual[class_] = max(entry.start, self._virtual.get(class_, 0))
         self._finished[class_, org_id] = max(entry.key[1], self._finished.get((class_, org_id), 0))
-        self._floors.took(org_id, self._size(batch), floor=floor)
+        self._floors.took(org_id)
 
     # Who waits, and for what
 
@@ -287,7 +241,7 @@ class Line:
         lane_id = (connector.org_id, connector.account_id, connector.subject)
         found = self._lanes.get(lane_id)
         if found is None:
-            found = self._lanes[lane_id] = Lane(lane_id, self._weight_of(batch))
+            found = self._lanes[lane_id] = Lane(lane_id, self._weight_of(batch), self._size(batch))
         return found
 
     def _count(self, tag: tuple[int, int], finish: int) -> None:
@@ -315,7 +269,7 @@ class Line:
             self._ready.add(new)
             if mine is None:
                 mine = self._ready_of[org_id] = Ranked()
-                self._floors.ready(org_id, lane.weight)
+                self._floors.ready(org_id, lane.weight, lane.turn)
             mine.add(new)
         if old is not None and mine is not None:
             self._ready.remove(old)

@@ -136,7 +136,6 @@ def returned(state: State, message: Returned) -> None:
         state.put(f"p/{ask_id}", row)
         for bucket in buckets_of(state, row):
             bucket.give_back(row)
-            state.queue.wake(("bucket", bucket.key))
         state.remind(max(forgettable_at(state, row), state.now + 1), "permit", ask_id)
 
 

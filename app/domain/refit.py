@@ -88,7 +88,9 @@ def split(state: State, batch: Batch) -> list[Batch]:
             name = identity.uuid5("alone", batch.batch_id, member, days.start).hex
             extras = batching.extras_of(state, request.accept)
             row = _derived(batch, f"bat_{name}", days, extras)
-            row = replace(row, members=(member,), state="queued", alone=True, epoch=batch.epoch + 1, refresh=False)
+            row = replace(
+                row, members=(member,), state="queued", alone=True, epoch=batch.epoch + 1, refresh=False, turn=None
+            )
             alone.append(row)
     return alone
 

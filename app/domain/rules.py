@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from app.domain.breaker import BreakerPolicy
 from app.domain.coverage import Freshness
-from app.domain.line import Fairness
+from app.domain.lanes import Fairness
 from app.domain.model import Catalogue, Quota
 from app.domain.retry import RetryPolicy
 

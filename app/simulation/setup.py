@@ -9,7 +9,7 @@ from typing import Any
 from app.config import Settings
 from app.connectors.base import UNCOUNTED
 from app.connectors.registry import catalogue_of, connectors_of
-from app.domain.line import Fairness
+from app.domain.lanes import Fairness
 from app.domain.model import Catalogue, ConnectorFacts, Quota
 from app.domain.rules import ConnectorRules, Rules
 from app.ports import Connector

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
-from app.domain.line import Fairness, Key, Line, Reason, Topic
+from app.domain.lanes import UNIT, Fairness, Key, Reason, Topic
+from app.domain.line import Line
 from app.domain.rows import Batch
 
 LaneId = tuple[int, str, str]
@@ -48,16 +48,18 @@ class LineModel:
     virtual: dict[int, int] = field(default_factory=dict)
     last: dict[tuple[int, int], int] = field(default_factory=dict)
     finished: dict[tuple[int, int], int] = field(default_factory=dict)
-    served: dict[int, int] = field(default_factory=dict)
+    used: dict[int, int] = field(default_factory=dict)
+    """Up to which level an organisation has used what it was guaranteed."""
+    left: dict[int, int] = field(default_factory=dict)
+    had_work: set[int] = field(default_factory=set)
     level: int = 0
-    saved: Fraction = Fraction(0)
 
     def weight(self, batch: Batch) -> int:
         return self.fairness.weights.get(batch.connector.plan, 1)
 
     def size(self, batch: Batch) -> int:
-        """Virtual time of its fetch: a thousand for a call at weight 1."""
-        return 1_000 * self.calls // self.weight(batch)
+        """Virtual time of its fetch: a unit for a call at weight 1."""
+        return UNIT * self.calls // self.weight(batch)
 
     def turn(self, batch: Batch) -> tuple[int, int]:
         """Start at the later of the class's virtual time and the organisation's last finish; end a size after that."""
@@ -80,9 +82,15 @@ class LineModel:
         if known is not None and keeps and (batch.priority_class > 2 or place == known.place):
             self.waiting[batch.batch_id] = Waiting(batch, known.place, aged=True)
             return
-        if known is None or known.key != (*place, batch.accepted_at, batch.batch_id):
+        moved = known is None or known.key != (*place, batch.accepted_at, batch.batch_id)
+        if moved:
             self.remove(batch.batch_id)
-        self._add(Waiting(batch, place))
+        one = Waiting(batch, place)
+        self._add(one)
+        others = [w.key for w in self.waiting.values() if w.lane == one.lane and w.reason is None]
+        if moved and one.key == min(others):
+            # What keeps the others of its lane may let it in.
+            self.parked.pop(one.lane, None)
 
     def _add(self, one: Waiting) -> None:
         tag = one.place[0], one.org_id
@@ -119,19 +127,21 @@ class LineModel:
         return next((w.batch.batch_id for w in self.ready()), None)
 
     def neediest(self) -> str | None:
-        """The best ready one of who was served least, when a turn is saved."""
-        if self.saved < 1:
-            return None
-        least = min(self.ready(), key=lambda w: (self.served[w.org_id], w.org_id, w.key), default=None)
-        return None if least is None else least.batch.batch_id
+        """The best ready one of whose guarantee made up a whole fetch first."""
+        due = [w for w in self.ready() if self.used[w.org_id] + self.size(w.batch) <= self.level]
+        first = min(due, key=lambda w: (self.used[w.org_id] + self.size(w.batch), w.org_id, w.key), default=None)
+        return None if first is None else first.batch.batch_id
 
     def settle(self) -> None:
-        """Who was not ready before has saved nothing. To be called after whatever changes who is ready."""
-        ready = {w.org_id for w in self.ready()}
-        self.served.update({org: max(self.level, self.served.get(org, 0)) for org in ready})
+        """Who has no ready work is guaranteed nothing meanwhile. To be called after whatever changes who has."""
+        now = {w.org_id for w in self.ready()}
+        self.left.update(dict.fromkeys(self.had_work - now, self.level))
+        for org in now - self.had_work:
+            self.used[org] = self.used.get(org, self.level) + self.level - self.left.get(org, self.level)
+        self.had_work = now
 
-    def started(self, batch_id: str, *, floor: bool) -> None:
-        """Every start but the floors' own earns them what makes their share of all starts that of the others."""
+    def started(self, batch_id: str) -> None:
+        """Every start guarantees all with ready work their part by weight; who got it has used what it had."""
         one = self.waiting[batch_id]
         class_, finish = one.place
         size = self.size(one.batch)
@@ -139,14 +149,9 @@ class LineModel:
         self.virtual[class_] = max(start, self.virtual.get(class_, 0))
         self.finished[class_, one.org_id] = max(finish, self.finished.get((class_, one.org_id), 0))
         weights = {w.org_id: self.weight(w.batch) for w in self.ready()}
-        if floor:
-            self.saved = max(Fraction(0), self.saved - 1)
-        else:
-            others = Fraction(sum(weights.values()) - weights[one.org_id], sum(weights.values()))
-            share = others * self.fairness.floor_percent / 100
-            self.saved = min(Fraction(1), self.saved) + share / (1 - share)
-        self.level = max(self.level, min(self.served[org] for org in weights))
-        self.served[one.org_id] += size
+        self.level += self.fairness.floor_percent * size * weights[one.org_id] // (100 * sum(weights.values()))
+        used = min(self.used[one.org_id] + size, self.level)
+        self.used[one.org_id] = max(used, self.level - size)
 
     def hold(self, batch_id: str, reason: Reason, topics: Iterable[Topic]) -> None:
         one = self.waiting[batch_id]
@@ -206,7 +211,7 @@ def left_behind(line: Line) -> dict[str, Any]:
     every = vars(line)
     tables = {name: value for name, value in every.items() if name not in _KEPT | _ACCOUNTS}
     tables |= {"_order": every["_order"], "_ready": every["_ready"]}
-    tables |= {f"floors.{name}": vars(every["_floors"])[name] for name in ("_hungry", "_weights", "_weight")}
+    tables |= {f"floors.{name}": vars(every["_floors"])[name] for name in ("_turns", "_ready", "_weight")}
     return {name: value for name, value in tables.items() if value}
 
 
@@ -228,9 +233,9 @@ def inconsistent(line: Line) -> list[str]:
         "ready": set(every["_ready"]) == heads,
         "ready_of": {org: set(keys) for org, keys in every["_ready_of"].items()}
         == {org: {h for n in lanes.values() if n.lane_id[0] == org and (h := n.head) is not None} for org in orgs},
-        "hungry": set(floors["_hungry"]) == {(floors["_served"][org], org) for org in orgs},
-        "weight": floors["_weight"] == sum(floors["_weights"].values()),
-        "weights": set(floors["_weights"]) == orgs,
+        "turns": set(floors["_turns"]) == {(floors["_used"][org] + floors["_ready"][org][1], org) for org in orgs},
+        "weight": floors["_weight"] == sum(weight for weight, _ in floors["_ready"].values()),
+        "floors": set(floors["_ready"]) == orgs,
         "aged": set(every["_aged"].values()) == {name for name, e in entries.items() if e.aged},
         "topics": all(one.reason is not None for waiting in every["_topics"].values() for one in waiting),
     }

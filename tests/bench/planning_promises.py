@@ -1,5 +1,6 @@
 """``python -m tests.bench.planning_promises greedy`` (or ``backfills``, ``million``): what the planner promises under
 load, in simulated time, by the scenarios of the same names.
+
 Each ends with one JSON line; the exit code is 0 only when the promise was kept.
 """
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.domain.line import Fairness
+from app.domain.lanes import Fairness
 from app.domain.model import Quota
 from app.domain.rules import Rules
 from app.testing.planning import NOW, quota, rules

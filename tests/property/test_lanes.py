@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.errors import ErrorClass, Failure, Throttle
-from app.domain.line import Fairness
+from app.domain.lanes import Fairness
 from app.domain.messages import Accept, Ask, Cancel, Offer, Returned, StepOutcome
 from app.testing.planning import NOW, TODAY, accept, quota, reasons, result_of, rules
 from app.testing.planning_starts import Starts

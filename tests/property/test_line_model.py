@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.domain.line import Fairness, Line, Topic, with_turn
+from app.domain.lanes import UNIT, Fairness, Topic
+from app.domain.line import Line, with_turn
 from app.domain.rows import Batch
 from app.testing.line_model import LineModel, left_behind
 from app.testing.planning import NOW, REPORT, TODAY, facts
@@ -93,8 +94,8 @@ class LineAgainstModel(RuleBasedStateMachine):
                 return
             assert (self.line.neediest(), self.line.best()) == (due, self.model.best())
             row = self.model.waiting[name].batch
-            self.line.started(row, floor=due is not None)
-            self.model.started(name, floor=due is not None)
+            self.line.started(row)
+            self.model.started(name)
             self.line.remove(name)
             self.model.remove(name)
             self.gone.append(row)
@@ -146,7 +147,7 @@ class LineAgainstModel(RuleBasedStateMachine):
         for class_ in range(1, 6):
             firsts = [key[1] - self.model.size(b) for key, b in zip(keys, rows, strict=True) if key[0] == class_]
             newcomer = batch(998, 9, 1, class_)
-            assert again.turn(newcomer) == (class_, min(firsts, default=0) + CALLS * 1_000)
+            assert again.turn(newcomer) == (class_, min(firsts, default=0) + CALLS * UNIT)
 
     @invariant()
     def it_is_the_model(self) -> None:
@@ -175,7 +176,7 @@ class LineAgainstModel(RuleBasedStateMachine):
         assert left_behind(self.line) == {}
         assert len(self.line._virtual) <= 5
         assert len(self.line._last) + len(self.line._finished) <= 2 * 5 * len(PLANS)
-        assert len(self.line._floors._served) <= len(PLANS)
+        assert len(self.line._floors._used) <= len(PLANS)
 
 
 TestLineAgainstModel = LineAgainstModel.TestCase
@@ -203,7 +204,7 @@ def test_ten_thousand_early_wakes_leave_little_behind(until: Any) -> None:
         line.hold("bat_004", {"reason": "backing_off", "until": at})
         assert len(line._wakes) <= 1_020
         line.wake(("bucket", "day"))
-        line.put(replace(with_turn(line, batch(4, 1, 1, 3)), turn=(3, 9_000)))
+        line.put(replace(with_turn(line, batch(4, 1, 1, 3)), turn=(3, 9 * UNIT)))
     line.wake_due(NOW + 49)
     assert line.reason("bat_002") is not None
     line.wake_due(NOW + 50)
@@ -245,7 +246,7 @@ def test_a_batch_that_waited_for_long_does_not_turn_time_back_at_a_restart() -> 
 
 def take(line: Line, row: Batch) -> None:
     """The batch starts."""
-    line.started(row, floor=False)
+    line.started(row)
     line.remove(row.batch_id)
 
 
@@ -254,7 +255,7 @@ def test_virtual_time_never_runs_back() -> None:
     late, *others = put_all(line, [batch(1, 1, 1, 3), *(batch(n, 2, 1, 3) for n in range(2, 12))])
     for row in [*others[:5], late]:
         take(line, row)
-    assert line.turn(batch(99, 9, 1, 3)) == (3, 15_000), "where the fifth of the second began"
+    assert line.turn(batch(99, 9, 1, 3)) == (3, 15 * UNIT), "where the fifth of the second began"
 
 
 def test_those_that_rose_move_the_time_of_the_class_they_rose_to() -> None:
@@ -263,14 +264,14 @@ def test_those_that_rose_move_the_time_of_the_class_they_rose_to() -> None:
         line.wake_due(NOW + AGING)
         assert line.best() == row.batch_id
         take(line, row)
-    assert line.turn(batch(99, 9, 1, 2)) == (2, 9_000)
-    assert line.turn(batch(99, 9, 1, 5)) == (5, 3_000)
+    assert line.turn(batch(99, 9, 1, 2)) == (2, 9 * UNIT)
+    assert line.turn(batch(99, 9, 1, 5)) == (5, 3 * UNIT)
 
 
 def test_who_cancels_a_thousand_batches_does_not_stand_behind_them() -> None:
     line = line_of(Fairness())
     rows = put_all(line, [batch(n, 1, 1, 3) for n in range(1_000)])
-    line.started(rows[0], floor=False)
+    line.started(rows[0])
     for row in rows:
         line.remove(row.batch_id)
     put_all(line, [batch(2_000, 2, 1, 3), batch(2_001, 2, 1, 3), batch(2_002, 2, 1, 3)])

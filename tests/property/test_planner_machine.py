@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from app.domain import closing, planner
 from app.domain.errors import ErrorClass, Failure, Throttle
-from app.domain.line import Fairness
+from app.domain.lanes import Fairness
 from app.domain.messages import Ask, Cancel, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
 from app.domain.model import Quota
 from app.domain.rate_limit import Bucket

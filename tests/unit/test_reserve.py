@@ -167,3 +167,11 @@ def test_a_need_beyond_the_share_does_not_wait_for_ever() -> None:
     limits = Limits((HALF,), 130_000, 60_000)
     (bucket,) = limits.of("reports", facts())
     assert (bucket.most(3, whole=False), bucket.most(3)) == (2, 3)
+
+
+def test_a_better_class_passes_where_the_reserve_keeps_its_lane_out() -> None:
+    half = quota("per_hour", 2, 3_600_000, scope="account", reserve=Decimal("0.5"))
+    state = State(rules((half,), minimum=1), now=NOW)
+    assert take(state, accept(1, TODAY, TODAY)).offers
+    assert not take(state, accept(2, TODAY - 5, TODAY - 5)).offers, "the second half is kept"
+    assert [o.start for o in take(state, accept(3, TODAY - 9, TODAY - 9, priority_class=1)).offers] == [TODAY - 9]
