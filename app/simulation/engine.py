@@ -194,7 +194,7 @@ class Simulation:
     def _sample(self, every_ms: int) -> None:
         for name, desk in self.desks.items():
             state = desk.state
-            remote = len(state.batches) - len(state.leases) - len(state.queue)
+            remote = sum(batch.state == "remote" for batch in state.batches.values())
             counted = {key: use.calls for key, use in desk.crew.provider.uses.items()}
             self.measures.sample(name, self.line.now, state.queued, len(state.leases), remote, counted)
         if self.measures.open or self._coming is not None:

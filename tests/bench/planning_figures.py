@@ -165,7 +165,7 @@ def drawn(seed: int) -> dict[str, Any]:
     ]  # fmt: skip
     if draw.random() < 0.3:
         quotas.append(
-            {"name": "day", "limit": draw.randint(50, 400), "period": "1d", "calendar_zone": "America/Los_Angeles"}
+            {"name": "day", "limit": draw.randint(300, 800), "period": "1d", "calendar_zone": "America/Los_Angeles"}
         )
     outage = {"connector": kind, "begins": draw.randint(1, 40), "ends": draw.randint(41, 60)}
     outage |= {"kind": "throttle", "retry_after": draw.randint(1, 20)} if draw.random() < 0.5 else {}

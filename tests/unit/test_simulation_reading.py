@@ -9,6 +9,17 @@ import pytest
 import yaml
 
 from app.simulation.reading import ScenarioError, load, packaged, parse
+from app.simulation.scenario import (
+    Between,
+    Delays,
+    Lognormal,
+    Organisation,
+    Outage,
+    QuotaSpec,
+    Scenario,
+    Stream,
+    TypeSpec,
+)
 from app.simulation.setup import declared, organisations_of, rules_of, steps_of
 
 KNOWN = declared()
@@ -143,3 +154,11 @@ def test_organisations_alike_have_connectors_of_their_own() -> None:
     every = [facts for org in found for facts in org.connectors["DV360"]]
     assert len({facts.connector_id for facts in every}) == len({facts.account_id for facts in every}) == 7
     assert [facts.subject for facts in found[0].connectors["DV360"]] == ["user1-0", "user1-1", "user1-0"]
+
+
+def test_every_key_is_on_the_page_and_its_example_can_be_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "scenarios.md").read_text()
+    models = (Scenario, Delays, Between, TypeSpec, QuotaSpec, Lognormal, Organisation, Stream, Outage)
+    names = {name for model in models for name in model.model_fields}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+    assert parse(page.partition("```yaml")[2].partition("```")[0], KNOWN.catalogue).outages
