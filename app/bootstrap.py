@@ -61,7 +61,7 @@ from app.telemetry.metrics import Metrics
 def limits_of(settings: Settings) -> Limits:
     """What one provider call may cost."""
     timeout = settings.call.timeout_s
-    return Limits(call_s=timeout, stream_s=max(timeout, Limits().stream_s))
+    return Limits(call_s=timeout, stream_s=max(timeout, settings.call.stream_timeout_s))
 
 
 def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:

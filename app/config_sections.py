@@ -290,6 +290,7 @@ class Retry(Section):
 
 class Call(Section):
     timeout_s: Seconds = 120.0
+    stream_timeout_s: Seconds = 300.0
     token_timeout_s: Seconds = 25.0
 
 

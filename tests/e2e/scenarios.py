@@ -26,6 +26,8 @@ RAISED = {
     # A killed worker's permits count until their calls could have ended (R2), and four of them are a whole second's
     # quota. The sandbox answers within milliseconds.
     "CONNECTOR__CALL__TIMEOUT_S": "5",
+    # The ledger knows of a killed worker's download when it must have ended.
+    "CONNECTOR__CALL__STREAM_TIMEOUT_S": "10",
 }
 SANDBOX = ("--quota", f"reports_day={DAY_LIMIT}", "--report-seconds", "0.5")
 SHORT_LEASES = {"CONNECTOR__STREAMS__SESSION_TIMEOUT_S": "8", "CONNECTOR__STREAMS__LEASE_S": "8"}

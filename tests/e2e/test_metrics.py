@@ -99,4 +99,5 @@ async def test_what_a_scraper_sees_is_what_happened(stack: Stack, tmp_path: Path
     assert rest["reused_days_total"] >= 1
     assert 0 < rest["rate_limit_remaining_ratio|reports_per_day"] < 1
     moved = {name.removesuffix("_count") for seen in (most, rest) for name, value in seen.items() if value}
-    assert {d.name for d in DEFINITIONS} - moved <= {"consumer_lag"}, "a lag may be over between two looks"
+    # A lag may be over between two looks; no provider fails here, and no rows are old: both have tests of their own.
+    assert {d.name for d in DEFINITIONS} - moved <= {"consumer_lag", "circuit_state", "old_rows_total"}
