@@ -67,6 +67,8 @@ def cut(run: Run, days: Days) -> Run | None:
     inside = run.days.clip(days)
     if inside is None:
         return None
+    if inside == run.days:
+        return run
     a, b = inside.start - run.start, inside.end - run.start + 1
     return replace(run, start=inside.start, end=inside.end, rows=run.rows[a:b], digests=run.digests[a:b])
 

@@ -62,7 +62,7 @@ def learn(state: State, request: Request) -> None:
     wait_ms = max(0, state.now - request.accept.accepted_at)
     ratio = math.log((wait_ms + _FLOOR_MS) / (request.expected_ms + _FLOOR_MS))
     # Large steps first, then small ones for ever: what is learned must follow what changes.
-    gain = max(0.03, 1.0 / (old.count + 2))
+    gain = max(0.005, 1.0 / (old.count + 2))
     middle = old.middle + gain * (1.0 if ratio > old.middle else -1.0)
     high = old.high + gain * (1.8 if ratio > old.high else -0.2)
     state.put(f"e/{key}", Ratios(middle, max(high, middle), old.count + 1))

@@ -10,7 +10,7 @@ both ends of a range included. Ids are the text forms of the wire: ``conn_``, ``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -157,19 +157,19 @@ class ReportType:
     retention_days: int
     settling_days: int
     longest_range_days: int = 0
+    standard_names: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    """Columns that are always fetched, in order."""
+    apart_names: frozenset[str] = field(init=False, compare=False, repr=False)
+    """Columns that do not add up (reach): read together only with exactly the same others of their kind. Standard
+    columns are in every file, so they never tell two fetches apart."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "standard_names", tuple(f.name for f in self.fields if f.standard))
+        apart = frozenset(f.name for f in self.fields if not f.additive and not f.standard)
+        object.__setattr__(self, "apart_names", apart)
 
     def field(self, name: str) -> Field | None:
         return next((f for f in self.fields if f.name == name), None)
-
-    @property
-    def standard_names(self) -> tuple[str, ...]:
-        return tuple(f.name for f in self.fields if f.standard)
-
-    @property
-    def apart_names(self) -> frozenset[str]:
-        """Columns that do not add up (reach): read together only with exactly the same others of their kind. Standard
-        columns are in every file, so they never tell two fetches apart."""
-        return frozenset(f.name for f in self.fields if not f.additive and not f.standard)
 
     @property
     def askable_names(self) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def test_estimates_are_those_that_were_told_first() -> None:
     (part,) = simulation.measures.estimates.values()
     told = results.estimates(simulation.measures)["all"]
     assert told["n"] == len(simulation.measures.scatter) == len(part.errors) > 60
-    assert told["inside_p90"] is None
+    assert 0 <= told["inside_p90"] <= 1
     error = sorted(abs(p50 - wait) / max(wait, 10.0) for _, p50, wait in simulation.measures.scatter)
     assert told["error"]["p50"] == pytest.approx(results.quantile(error, 0.5), abs=1e-3)
 
