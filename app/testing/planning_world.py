@@ -11,7 +11,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Any
 
 from app.domain import lifecycle, planner
@@ -23,6 +22,7 @@ from app.domain.model import ConnectorFacts, Quota
 from app.domain.rules import Rules
 from app.domain.state import Changes, State, restore
 from app.testing.planning import NOW, Rows, by_day, result_of
+from app.testing.planning_checks import check_in_flight, most_within
 
 TERMINAL_EVENTS = {"data_fetched": "completed", "fetch_failed": "failed", "fetch_cancelled": "cancelled"}
 LONGEST_MS = 3 * 86_400_000
@@ -360,38 +360,6 @@ FAILURES = (
     Failure(ErrorClass.INVALID_REQUEST, "invalid_request", "Refused as it stands.", retryable=False),
     Failure(ErrorClass.INTERNAL, "internal", "the step broke", retryable=True),
 )
-
-
-def most_within(times: list[int], period_ms: int) -> int:
-    """The most of the sorted instants inside any closed interval of the period's length."""
-    most = first = 0
-    for last, at in enumerate(times):
-        while at - times[first] > period_ms:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
-
-
-def check_in_flight(state: State, run: str = "") -> None:
-    """No more fetches, and no larger ones, than the rules allow; no day in flight twice."""
-    assert len(state.leases) <= state.rules.max_concurrent
-    for data_set in state.open_batches:
-        running = [b for n in state.open_batches[data_set] if (b := state.batches[n]).state != "queued"]
-        both = [(a, b) for a, b in combinations(running, 2) if a.days.overlaps(b.days)]
-        assert not both, f"{run}: days of {data_set} in flight twice"
-    assert all(len(b.members) <= state.rules.max_members for b in state.batches.values())
-
-
-def left_over(state: State) -> Iterator[str]:
-    """Names of whatever is not empty though nothing lives any more: each would be a leak, or a request forgotten."""
-    for name in ("requests", "batches", "permits", "marks", "leases", "asks", "queue", "due", "told", "polls"):
-        if getattr(state, name):
-            yield name
-    if state.books.payers or state.books.of_batch or state.books.out or state.books.windows:
-        yield "books"
-    buckets = [b for limits in state.limits.values() for b in limits.buckets.values()]
-    if any(b.reserved for b in buckets):
-        yield "reserved"
 
 
 def commands(accepts: list[Accept], draw: random.Random) -> Iterator[tuple[Accept, int]]:

@@ -17,7 +17,8 @@ from app.domain.messages import Accept, Offer
 from app.domain.retry import RetryPolicy
 from app.domain.rules import Rules
 from app.testing.planning import NOW, TODAY, accept, facts, quota, rules
-from app.testing.planning_world import FAILURES, Faults, PlannerWorld, commands, left_over
+from app.testing.planning_checks import left_over
+from app.testing.planning_world import FAILURES, Faults, PlannerWorld, commands
 
 UNSTEADY = Faults(restart=0.03, drop=0.05, twice=0.1, die=0.05, pause=0.05, mute=0.1, fail=0.2)
 POLICY = BreakerPolicy(failure_threshold=2, recovery_ms=4_000, success_threshold=2)

@@ -19,7 +19,8 @@ from app.domain.model import Quota
 from app.domain.rules import Rules
 from app.domain.state import Changes
 from app.testing.planning import NOW, TODAY, accept, facts, quota
-from app.testing.planning_world import Faults, PlannerWorld, commands, left_over
+from app.testing.planning_checks import left_over
+from app.testing.planning_world import Faults, PlannerWorld, commands
 from tests.property import test_planner_life as life
 from tests.property.test_planner_life import DAILY, SLIDING, drawn, tight
 

@@ -11,7 +11,8 @@ from app.domain.messages import Accept, Cancel, StepOutcome
 from app.domain.retry import RetryPolicy
 from app.domain.rules import Rules
 from app.testing.planning import TODAY, accept, facts
-from app.testing.planning_world import Faults, PlannerWorld, commands, left_over
+from app.testing.planning_checks import left_over
+from app.testing.planning_world import Faults, PlannerWorld, commands
 from tests.property.merging_model import rules_with
 
 LONGEST = 7

@@ -13,7 +13,8 @@ from app.domain.retry import RetryPolicy
 from app.domain.rules import Rules
 from app.domain.state import State
 from app.testing.planning import NOW, TODAY, Rows, accept, by_day, facts, quota, rules
-from app.testing.planning_world import Faults, PlannerWorld, commands, left_over, most_within
+from app.testing.planning_checks import left_over, most_within
+from app.testing.planning_world import Faults, PlannerWorld, commands
 
 SLIDING = (quota("per_second", 2, 1_000), quota("per_user", 6, 10_000, scope="user"))
 DAILY = quota("per_day", 400, 86_400_000, calendar_zone="America/Los_Angeles")

@@ -20,7 +20,8 @@ from app.domain.rules import Rules
 from app.domain.state import Changes, State, restore
 from app.testing.line_model import inconsistent, left_behind
 from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, request_id, result_of, rules
-from app.testing.planning_world import FAILURES, TERMINAL_EVENTS, check_in_flight, left_over
+from app.testing.planning_checks import check_in_flight, left_over
+from app.testing.planning_world import FAILURES, TERMINAL_EVENTS
 
 DAY = 86_400_000
 QUOTAS = (

@@ -14,7 +14,7 @@ from app.domain import rate_limit
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Limits, PermitRow
 from app.testing.planning import facts, quota
-from app.testing.planning_world import most_within
+from app.testing.planning_checks import most_within
 
 LIFETIME_MS, GUARD_MS = 5_000, 2_000
 CONNECTORS = (facts(1), facts(2), facts(3, subject="other"))

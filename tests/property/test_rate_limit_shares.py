@@ -22,7 +22,7 @@ from app.domain.rate_limit import Limits, PermitRow
 from app.domain.state import State
 from app.domain.usage import STEPS
 from app.testing.planning import facts, quota, rules
-from app.testing.planning_world import most_within
+from app.testing.planning_checks import most_within
 from tests.property.test_rate_limit_model import CONNECTORS, GUARD_MS, LIFETIME_MS, evenings, local_day, spans, zones
 
 QUICK = settings(max_examples=150, deadline=None)
