@@ -24,7 +24,7 @@ from tests.e2e.evidence import Account, Cells, CommandRecord, Dead, Evidence, Ru
 _QUIET_S = 5.0
 """A partition's end may be a marker that is never delivered; so long without a record is the end as well."""
 _TRUTH_DAYS = 120
-_LEDGER_S = 60.0
+_LEDGER_S = 30.0
 """A permit that never comes back is written when its call must have ended: 10 s and the call's 5 after its grant."""
 
 

@@ -37,14 +37,15 @@ async def test_a_running_report_is_adopted_after_a_kill(place: Place) -> None:
     accept(await scenarios.adoption(place))
 
 
+@pytest.mark.long
 async def test_two_workers_share_the_steps_and_either_may_die(place: Place) -> None:
     accept(await scenarios.sharing(place, commands=24, over_s=6.0))
 
 
 async def test_deaths_at_crash_points_lose_nothing_and_cost_a_call_at_most(place: Place) -> None:
     """One point at each seam, since a death takes 17 s: into the inbox, the planner's transaction, the provider's call,
-    into the result store, the commit of offsets. ``make spine-test`` has them all."""
-    seams = ["in_inbox", "transaction_sent", "request_sent", "object_written", "offset_committed"]
+    into the result store. ``make spine-test`` has them all."""
+    seams = ["in_inbox", "transaction_sent", "request_sent", "object_written"]
     accept(await points.points(place, points.deaths(1, seams)))
 
 
