@@ -230,7 +230,7 @@ class Queue(Section):
     aging: Seconds = 900.0
     floor_share: Annotated[float, Field(ge=0, le=0.9)] = 0.5
     premium_weight: Annotated[int, Field(ge=1, le=100)] = 2
-    backfill_slice_days: Count = 92
+    backfill_slice_days: Count = 31
 
 
 Share = Annotated[Decimal, Field(ge=0, le=Decimal("0.9"), decimal_places=4, allow_inf_nan=False)]

@@ -25,7 +25,11 @@ def cut_at_multiples(days: Days, length: int) -> list[Days]:
 def pieces(gaps: Iterable[Days], *, longest: int, slice_days: int, priority_class: int) -> list[Days]:
     """What of the gaps is fetched in one go each: no longer than the provider's ``longest`` range and, for a backfill,
     than its slice (days; 0: no bound). A slice that is no shorter than the longest range cuts nothing more."""
-    found = [piece for gap in gaps for piece in cut_at_multiples(gap, longest)]
-    if priority_class != BACKFILL or 0 < longest <= slice_days:
-        return found
-    return [part for piece in found for part in cut_at_multiples(piece, slice_days)]
+    sliced = priority_class == BACKFILL and not 0 < longest <= slice_days
+    return [
+        part
+        for gap in gaps
+        for piece in cut_at_multiples(gap, longest)
+        # What is no longer than a slice gives way soon enough: an edge within it would only cost a fetch more.
+        for part in cut_at_multiples(piece, slice_days if sliced and len(piece) > slice_days else 0)
+    ]

@@ -85,15 +85,9 @@ async def points(place: Place, wanted: Sequence[Death]) -> Result:
                 extra = calls - usual
                 made.say(f"{death}: {_told(extra) or 'no call'} more, {time.monotonic() - began:.0f} s")
                 _judge(result, death, extra)
-        return _open_question(await conclude(result, made))
-
-
-def _open_question(result: Result) -> Result:
-    """Known and not understood yet: after some deaths the ledger lacks an entry of one call. Told among the figures."""
-    lacking = [problem for problem in result.problems if problem.startswith("ledger sum")]
-    result.problems = [problem for problem in result.problems if problem not in lacking]
-    result.figures |= {"ledger": lacking} if lacking else {}
-    return result
+        # The call that a death cut off is written when it must have ended: a planner has to be there then.
+        await made.start("w1")
+        return await conclude(result, made)
 
 
 async def _undisturbed(result: Result, made: World, ends: Any, rng: random.Random) -> Counter[str]:

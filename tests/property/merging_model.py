@@ -51,18 +51,25 @@ class Piece:
 
 
 def pieces(accept: Accept, missing: Iterable[int], using: Rules) -> list[Piece]:
-    """The missing days, cut where one is not missing and where the grid has an edge."""
+    """The missing days, cut where one is not missing and where the provider's grid has an edge; a backfill's, where
+    that leaves more than a slice, where the slices' grid has one."""
     longest, slice_days = using.catalogue["DV360"][REPORT].longest_range_days, using.backfill_slice_days
     sliced = accept.priority_class == 5 and not 0 < longest <= slice_days
+    found = _runs(missing, longest)
+    if sliced and slice_days:
+        found = [part for run in found for part in (_runs(run, slice_days) if len(run) > slice_days else [run])]
+    return [Piece(accept, frozenset(days)) for days in found]
+
+
+def _runs(days: Iterable[int], edge: int) -> list[list[int]]:
+    """Neighbouring days together, up to the next multiple of ``edge`` (0: none)."""
     found: list[list[int]] = []
-    for day in sorted(missing):
-        goes_on = bool(found) and found[-1][-1] == day - 1
-        edge = (longest and day % longest == 0) or (sliced and day % slice_days == 0)
-        if goes_on and not edge:
+    for day in sorted(days):
+        if found and found[-1][-1] == day - 1 and not (edge and day % edge == 0):
             found[-1].append(day)
         else:
             found.append([day])
-    return [Piece(accept, frozenset(days)) for days in found]
+    return found
 
 
 def together(one: Piece, other: Piece, window_ms: int) -> bool:
