@@ -20,6 +20,13 @@ from app.domain.state import State
 _FLOOR_MS = 1_000
 """A wait below this is as good as none."""
 _DAY_MS = 86_400_000
+_PRIOR, _SLOWEST = 20, 0.005
+"""How many starts the beginning counts for, and the gain when much has been learned. Starts tell of estimates that were
+given long ago: a quicker one would swing."""
+_SMALLEST_STEP, _FAR, _MOST_TIMES = 0.01, 0.5, 6.0
+"""Bounds of what one start changes, as logarithms, and of how many spreads the 90th percentile may lie off."""
+_FEWEST = 20
+"""Starts from which on what was learned is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +64,23 @@ def learn(state: State, request: Request) -> None:
     """A request starts: its real wait against what was expected of it."""
     if not request.expected_ms or request.started_at is not None:
         return
-    key = _key(request.accept.priority_class, request.expected_ms)
-    old = state.ratios.get(key, Ratios())
+    class_, size = request.accept.priority_class, _size(request.expected_ms)
+    old = state.ratios.get(_key(class_, size)) or _known(state, class_, size)
     wait_ms = max(0, state.now - request.accept.accepted_at)
     ratio = math.log((wait_ms + _FLOOR_MS) / (request.expected_ms + _FLOOR_MS))
-    # Large steps first, then small ones for ever: what is learned must follow what changes.
-    gain = max(0.005, 1.0 / (old.count + 2))
-    middle = old.middle + gain * (1.0 if ratio > old.middle else -1.0)
-    high = old.high + gain * (1.8 if ratio > old.high else -0.2)
-    state.put(f"e/{key}", Ratios(middle, max(high, middle), old.count + 1))
+    state.put(f"e/{_key(class_, size)}", learned(old, ratio))
+
+
+def learned(old: Ratios, ratio: float) -> Ratios:
+    """Percentiles that have heard of one more logarithm of a ratio. Steps are large first, then small for ever, since
+    what is learned must follow what changes; they go by the spread, so that what varies little is told narrowly."""
+    gain = max(_SLOWEST, 1.0 / (old.count + _PRIOR))
+    # A single start that is far out does not say how far starts vary.
+    spread = old.spread + gain * (min(abs(ratio - old.middle), max(_FAR, 4.0 * old.spread)) - old.spread)
+    middle = old.middle + gain * max(_SMALLEST_STEP, 2.0 * spread) * (1.0 if ratio > old.middle else -1.0)
+    # By factors: nine of ten stay below in the long run, whatever the distribution.
+    times = old.times * math.exp(gain * (1.8 if ratio > old.high else -0.2))
+    return Ratios(middle, spread, min(_MOST_TIMES, max(1 / _MOST_TIMES, times)), old.count + 1)
 
 
 def raw_ms(state: State, batch: Batch, now: int | None = None) -> int:
@@ -79,16 +94,29 @@ def raw_ms(state: State, batch: Batch, now: int | None = None) -> int:
 
 
 def _common(state: State, batch: Batch, until: int, now: int) -> float:
-    """Behind everybody before it, at the pace at which work starts; quotas that end before it are waited for."""
+    """Behind everybody before it, at the pace at which work starts; quotas that end before it are waited for. Whoever
+    comes later and goes before it all the same is in its organisation's own pace."""
     ahead = state.queue.rank(batch) - 1
-    gap = gap_ms(state, batch)
-    first = max(0, until - now) if until else gap
-    return max(first + ahead * gap, _calendar(state, batch, ahead, gap, now))
+    slot = state.pace.hold_ms.value / state.rules.max_concurrent
+    first = max(0, until - now)
+    found = max(first, ahead * slot if until else (ahead + 1) * slot, _calendar(state, batch, ahead, now))
+    for bucket in _spent(state, batch):
+        if bucket.quota.scope == "application" and not _long(bucket):
+            free = bucket.nth_free_at(now, 1 + round(ahead * _calls(state, bucket)))
+            found = max(found, free - now)
+    return max(found, _own_turns(state, batch))
 
 
-def _calendar(state: State, batch: Batch, ahead: int, gap: float, now: int) -> float:
+def _own_turns(state: State, batch: Batch) -> float:
+    """At the pace at which its organisation was served lately."""
+    turns = state.pace.turns.get((batch.connector.org_id, batch.priority_class))
+    each_ms = None if turns is None else turns.each_ms(state.now)
+    return 0.0 if each_ms is None else state.queue.ahead_of_own(batch) * each_ms
+
+
+def _calendar(state: State, batch: Batch, ahead: int, now: int) -> float:
     """What long quotas make of it: so many fetches fit into what is left, the rest waits for the next days."""
-    worst = 0.0
+    worst, gap = 0.0, gap_ms(state, batch)
     for bucket in (b for b in _spent(state, batch) if _long(b)):
         calls = _calls(state, bucket)
         over = ahead - int(bucket.window(now).remaining / calls)
@@ -124,13 +152,13 @@ def gap_ms(state: State, batch: Batch) -> float:
 
 def _each(state: State, bucket: Bucket) -> float:
     """How long a fetch's calls keep a bucket, all of it to themselves."""
-    return (bucket.quota.period_ms + state.pace.latency_ms.value) * _calls(state, bucket) / bucket.quota.limit
+    return (bucket.quota.period_ms + bucket.response_ms) * _calls(state, bucket) / bucket.quota.limit
 
 
 def _calls(state: State, bucket: Bucket) -> float:
     """Calls of a fetch that spend from a bucket: as measured, and no less than declared."""
     rules = state.rules.connectors[bucket.quota.connector_type]
-    return max(float(rules.minimum_calls.get(bucket.quota.charge, 1)), state.pace.calls.value)
+    return max(float(rules.minimum_calls.get(bucket.quota.charge, 1)), state.pace.calls(bucket.quota.name))
 
 
 def _long(bucket: Bucket) -> bool:
@@ -143,14 +171,28 @@ def _spent(state: State, batch: Batch) -> list[Bucket]:
     return [b for c in rules.minimum_calls for b in limits.of(c, batch.connector) if b.quota.enforced]
 
 
-def _key(priority_class: int, raw: int) -> str:
-    """Class and size: the sizes are 4 s, 16 s, about 1, 4, 17 minutes, 1 hour and more."""
-    return f"{priority_class}:{min(7, int(math.log(max(1.0, raw / 1_000), 4)))}"
+def _size(raw: int) -> int:
+    """Of an estimate: less than 4 s, 16 s, about 1, 4, 17 minutes, 1 hour, 4 hours, and more."""
+    return min(7, int(math.log(max(1.0, raw / 1_000), 4)))
+
+
+def _key(priority_class: int, size: int) -> str:
+    return f"{priority_class}:{size}"
+
+
+def _known(state: State, priority_class: int, size: int) -> Ratios:
+    """What was learned of waits of a size; as long as that is little, how far shorter ones, which are known sooner, lie
+    apart."""
+    for one in range(size, -1, -1):
+        known = state.ratios.get(_key(priority_class, one))
+        if known is not None and known.count >= _FEWEST:
+            return known if one == size else replace(known, middle=0.0, count=0)
+    return Ratios()
 
 
 def _calibrated(state: State, priority_class: int, raw: int) -> Expected:
     if raw <= 0:
         return NOW
-    ratios = state.ratios.get(_key(priority_class, raw), Ratios())
+    ratios = _known(state, priority_class, _size(raw))
     p50, p90 = (max(0.0, (raw + _FLOOR_MS) * math.exp(x) - _FLOOR_MS) for x in (ratios.middle, ratios.high))
     return Expected(round(p50 / 1_000, 1), round(p90 / 1_000, 1))

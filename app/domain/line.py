@@ -35,13 +35,13 @@ class Line:
         """(class, organisation) -> its last finish, of those that wait and those that started."""
         self._finished: dict[tuple[int, int], int] = {}
         """The same of those that started."""
-        self._tags: dict[tuple[int, int], int] = {}
+        self._tags: dict[tuple[int, int], Ranked[Key]] = {}
         """(class, organisation) -> its waiting batches."""
         self._topics: dict[Topic, dict[Lane | Entry, None]] = {}
         self._wakes: list[tuple[int, int, Lane | Entry]] = []
         self._wake_number = 0
-        self._young: dict[int, Ranked[tuple[int, str]]] = {}
-        """Organisation -> (accepted, id) of its batches that may rise."""
+        self._young: dict[int, Ranked[tuple[int, Key]]] = {}
+        """Organisation -> (accepted, key) of its batches that may rise: of equally old ones the first in line."""
         self._aged: dict[int, str] = {}
         self._rises: dict[int, int] = {}
         self._ages: Ranked[tuple[int, int]] = Ranked()
@@ -78,7 +78,7 @@ class Line:
         entry = Entry(key, lane, finish - self._size(batch), batch.accepted_at)
         self._entries[batch.batch_id] = entry
         self._order.add(key)
-        self._count((class_, org_id), finish)
+        self._count((class_, org_id), key)
         lane.size += 1
         lane.keys.add(key)
         if lane.reason is not None and lane.keys.first == key:
@@ -86,7 +86,7 @@ class Line:
             self._ready_again(lane)
         self._refresh(lane)
         if class_ > AGED_CLASS:
-            self._young.setdefault(org_id, Ranked()).add((batch.accepted_at, batch.batch_id))
+            self._young.setdefault(org_id, Ranked()).add((batch.accepted_at, key))
             self._watch(org_id)
 
     def remove(self, batch_id: str) -> None:
@@ -103,10 +103,10 @@ class Line:
         if not lane.size:
             self._forget(lane)
             del self._lanes[lane.lane_id]
-        self._uncount((entry.key[0], org_id))
+        self._uncount((entry.key[0], org_id), entry.key)
         if entry.aged:
             del self._aged[org_id]
-        self._grown(org_id, entry.accepted_at, batch_id)
+        self._grown(org_id, entry.accepted_at, entry.key)
 
     def position(self, batch_id: str) -> int | None:
         """1-based rank, None if it does not wait here."""
@@ -125,10 +125,23 @@ class Line:
 
     def rank(self, batch: Batch) -> int:
         """1-based rank that a batch has, or would have."""
+        return self._order.rank(self._key(batch)) + 1
+
+    def ahead_of_own(self, batch: Batch) -> int:
+        """How many of its organisation and class go before it, or would; one that has risen is the next of all."""
+        org_id, key = batch.connector.org_id, self._key(batch)
+        if key[0] < batch.priority_class:
+            return 0
+        waiting = self._tags.get((key[0], org_id))
+        risen = key[0] > AGED_CLASS and org_id in self._aged
+        return risen + (0 if waiting is None else waiting.rank(key))
+
+    def _key(self, batch: Batch) -> Key:
+        """The key that a batch has, or would have."""
         known = self._entries.get(batch.batch_id)
         if known is not None and known.aged and batch.priority_class > AGED_CLASS:
-            return self._order.rank(known.key) + 1
-        return self._order.rank((*self.turn(batch), batch.accepted_at, batch.batch_id)) + 1
+            return known.key
+        return (*self.turn(batch), batch.accepted_at, batch.batch_id)
 
     # Whose turn it is
 
@@ -244,14 +257,14 @@ class Line:
             found = self._lanes[lane_id] = Lane(lane_id, self._weight_of(batch), self._size(batch))
         return found
 
-    def _count(self, tag: tuple[int, int], finish: int) -> None:
-        self._tags[tag] = self._tags.get(tag, 0) + 1
-        self._last[tag] = max(finish, self._last.get(tag, 0))
+    def _count(self, tag: tuple[int, int], key: Key) -> None:
+        self._tags.setdefault(tag, Ranked()).add(key)
+        self._last[tag] = max(key[1], self._last.get(tag, 0))
 
-    def _uncount(self, tag: tuple[int, int]) -> None:
+    def _uncount(self, tag: tuple[int, int], key: Key) -> None:
         """When none waits any longer, turns that were never taken are forgotten: who cancels a thousand batches does
         not stand behind them."""
-        self._tags[tag] -= 1
+        self._tags[tag].remove(key)
         if not self._tags[tag]:
             del self._tags[tag], self._last[tag]
             if tag in self._finished:
@@ -325,10 +338,10 @@ class Line:
             self._rises[org_id] = new
             self._ages.add((new, org_id))
 
-    def _grown(self, org_id: int, accepted_at: int, batch_id: str) -> None:
+    def _grown(self, org_id: int, accepted_at: int, key: Key) -> None:
         """A batch is no longer one of those that may rise."""
         if (young := self._young.get(org_id)) is not None:
-            young.remove((accepted_at, batch_id))
+            young.remove((accepted_at, key))
             if not young:
                 del self._young[org_id]
         self._watch(org_id)
@@ -338,7 +351,7 @@ class Line:
         oldest = self._young[org_id].first
         if oldest is None:
             return
-        batch_id = oldest[1]
+        batch_id = oldest[1][3]
         entry = self._entries[batch_id]
         lane, tag = entry.lane, (AGED_CLASS, org_id)
         size = entry.key[1] - entry.start
@@ -349,8 +362,8 @@ class Line:
         lane.keys.remove(entry.key)
         if entry.reason is None:
             lane.keys.add(new)
-        self._uncount((entry.key[0], org_id))
-        self._count(tag, start + size)
+        self._uncount((entry.key[0], org_id), entry.key)
+        self._count(tag, new)
         entry.key, entry.start, entry.aged = new, start, True
         self._aged[org_id] = batch_id
         self._grown(org_id, *oldest)

@@ -98,6 +98,8 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     """Spends a permit from every bucket, durably; with the data call's permit the data set's version is drawn (R7)."""
     row = circuits.permit(state, batch.connector, batch.batch_id, message, tuple(b.key for b in buckets))
     _spend(state, booking.charge_to_members(state, batch, row), buckets)
+    for bucket in buckets:
+        state.pace.spent(batch.batch_id, bucket.quota.name)
     batch = replace(batch, calls=batch.calls + 1, worker=message.worker)
     if message.data:
         data: DataSet = state.data_set(batch.data_set)

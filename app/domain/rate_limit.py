@@ -188,6 +188,17 @@ class Bucket:
                 found.append(max(at, heapq.nsmallest(freed, self.taken.values())[-1]))
         return min(found)
 
+    def nth_free_at(self, now: int, nth: int) -> int:
+        """When the ``nth`` slot from now is free, if each is taken as soon as it is (sliding). Calls come in the rhythm
+        in which the last ones came: a full bucket frees them so. Looks only."""
+        # A permit that is still out counts to its latest end, yet will most likely be back as soon as others were.
+        latest, early = now + self.quota.period_ms + _MS_GUARD, self.lifetime_ms - round(self.response_ms)
+        held = sorted(free if free <= latest else free - early for free in self.taken.values() if free > now)
+        spare = self.quota.limit - len(held) - self.others(now)
+        cycles, place = divmod(nth - 1, max(1, len(held) + spare))
+        at = now if place < spare else held[min(place - spare, len(held) - 1)]
+        return max(at, self.closed_until) + cycles * (self.quota.period_ms + round(self.response_ms))
+
     def window(self, now: int) -> Window:
         """Looks only: ``now`` may be an estimate, and must not set a permit free."""
         ours = self.used(now) if self.calendar else sum(free > now for free in self.taken.values())

@@ -166,7 +166,7 @@ class State:
         self.queue.remove(batch_id)
         if row.state != "queued":
             self._end_lease(batch_id)
-            self.pace.fetch_ended(row.calls)
+        self.pace.fetch_ended(batch_id)
         self.polls.pop(batch_id, None)
         self.told.pop(batch_id, None)
         self.open_batches.get(row.data_set, {}).pop(batch_id, None)
@@ -264,7 +264,7 @@ class State:
     def _end_lease(self, batch_id: str) -> None:
         held = self.leases.pop(batch_id, None)
         if held is not None and held.since:
-            self.pace.step_ended(self.now - held.since)
+            self.pace.step_ended(batch_id, self.now - held.since)
 
 
 def restore(rules: Rules, rows: Mapping[str, Any], now: int) -> State:

@@ -140,6 +140,8 @@ class Measures:
     outcomes: Counter[str] = field(default_factory=Counter)
     started: dict[int, array[int]] = field(default_factory=dict)
     """Priority class -> ms from acceptance to the first start, of every command that had one."""
+    started_at: dict[int, array[int]] = field(default_factory=dict)
+    """The same in the same order: ms from the run's begin to that start."""
     done: dict[int, array[int]] = field(default_factory=dict)
     started_by_org: dict[int, array[int]] = field(default_factory=dict)
     done_by_org: dict[int, array[int]] = field(default_factory=dict)
@@ -203,6 +205,7 @@ class Measures:
         one.started_at = at
         wait_ms = max(0, at - one.sent_at)
         _kept(self.started, one.priority_class).append(wait_ms)
+        _kept(self.started_at, one.priority_class).append(max(0, at - self.begins_at))
         _kept(self.started_by_org, one.org_id).append(wait_ms)
         if one.queued:
             self._no_longer_waits(one)

@@ -118,6 +118,14 @@ class LineModel:
         key = (*place, batch.accepted_at, batch.batch_id)
         return 1 + sum(w.key < key for w in self.waiting.values())
 
+    def ahead_of_own(self, batch: Batch) -> int:
+        """How many of its organisation and class stand before it, and the one that rose."""
+        org, at = batch.connector.org_id, self.order().index(batch.batch_id)
+        mine = [w for name in self.order()[:at] if (w := self.waiting[name]).org_id == org]
+        if self.waiting[batch.batch_id].place[0] < batch.priority_class:
+            return 0
+        return sum(w.place[0] == batch.priority_class or (w.aged and batch.priority_class > 2) for w in mine)
+
     def ready(self) -> list[Waiting]:
         """Those that could start, best first."""
         free = [w for w in self.waiting.values() if w.reason is None and w.lane not in self.parked]
@@ -170,7 +178,7 @@ class LineModel:
             mine = [w for w in self.waiting.values() if w.org_id == org]
             young = [w for w in mine if w.place[0] > 2 and w.batch.accepted_at + self.fairness.aging_ms <= now]
             if young and not any(w.aged for w in mine):
-                oldest = min(young, key=lambda w: (w.batch.accepted_at, w.batch.batch_id))
+                oldest = min(young, key=lambda w: (w.batch.accepted_at, w.key))
                 finish = self._next(2, oldest.batch)
                 parked = dict(self.parked)
                 self.remove(oldest.batch.batch_id)

@@ -158,6 +158,8 @@ class LineAgainstModel(RuleBasedStateMachine):
         order = model.order()
         assert (list(line), len(line)) == (order, len(order))
         assert [line.position(name) for name in order] == list(range(1, len(order) + 1))
+        waiting = [model.waiting[name].batch for name in order]
+        assert [line.ahead_of_own(row) for row in waiting] == [model.ahead_of_own(row) for row in waiting]
         assert line.position("bat_nobody") is None
         assert "bat_nobody" not in line
         assert all(name in line for name in order)
@@ -190,6 +192,15 @@ def put_all(line: Line, rows: list[Batch]) -> list[Batch]:
         made.append(with_turn(line, row))
         line.put(made[-1])
     return made
+
+
+def test_of_equally_old_batches_the_first_in_line_rises() -> None:
+    """Else a burst would be served in no order, and what was told of each be wrong."""
+    line = line_of(Fairness(aging_ms=AGING))
+    rows = put_all(line, [batch(n, 1, 1, 5) for n in (5, 9, 1, 7)])
+    line.wake_due(NOW + AGING)
+    assert [name for name in line if line.aged(name)] == ["bat_005"]
+    assert [line.ahead_of_own(row) for row in rows] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("until", [NOW + 60_000, None, "later"])

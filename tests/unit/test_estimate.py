@@ -8,7 +8,7 @@ import random
 import pytest
 
 from app.domain import closing, estimate
-from app.domain.messages import Ask, Offer, StepOutcome, Tick
+from app.domain.messages import Ask, Offer, Returned, StepOutcome, Tick
 from app.domain.model import Quota
 from app.domain.pace import Ratios
 from app.domain.rows import Request
@@ -34,7 +34,7 @@ def wait_s(state: State, number: int) -> estimate.Expected:
 def test_turns_ahead_at_the_pace_at_which_work_starts() -> None:
     state, _ = begun(waiting=3)
     assert [wait_s(state, n).p50_s for n in (1, 2, 3, 4)] == [0.0, 2.0, 4.0, 6.0]
-    assert wait_s(state, 2).p90_s == pytest.approx(3 * math.exp(0.5) - 1, abs=0.05)
+    assert wait_s(state, 2).p90_s == pytest.approx(3 * math.exp(1.6 * 0.3) - 1, abs=0.05)
 
 
 def test_what_a_fetch_takes_is_measured() -> None:
@@ -104,4 +104,61 @@ def test_what_was_learned_survives_a_move() -> None:
     estimate.learn(state, Request(accept(1, TODAY, TODAY, accepted_at=NOW - 50_000), expected_ms=9_000))
     rows.write(state.changes)
     again = restore(state.rules, rows.read(), NOW)
-    assert again.ratios == state.ratios == {"3:1": Ratios(0.5, 0.5 + 0.5 * 1.8, 1)}
+    ratio = math.log(51 / 10)
+    assert again.ratios == state.ratios == {"3:1": estimate.learned(Ratios(), ratio)}
+    assert again.ratios["3:1"].count == 1
+
+
+def test_waits_that_vary_little_are_told_narrowly_and_never_as_certain() -> None:
+    known = Ratios()
+    for n in range(1_000):
+        known = estimate.learned(known, 0.3 + 0.001 * (n % 5))
+    assert known.middle == pytest.approx(0.3, abs=0.02)
+    assert 0.01 <= known.high - known.middle < 0.02
+    for _ in range(400):
+        known = estimate.learned(known, 1.0)
+    assert known.middle == pytest.approx(1.0, abs=0.2), "a change is followed"
+
+
+def test_who_comes_later_and_goes_before_is_in_its_own_pace() -> None:
+    """One organisation asked for much, the others come all the time: its place says too little."""
+    state = State(rules(max_concurrent=1), now=NOW)
+    (offer,) = take(state, *(accept(n, TODAY, TODAY, connector=facts(n, org_id=1)) for n in range(80))).offers
+    others = iter(range(100, 1_000))
+    waiting = [row.accept.request_id for row in state.requests.values() if row.accept.connector.org_id == 1][-1]
+    for turn in range(60):
+        comes = [next(others)] if turn % 2 else []
+        new = [accept(n, TODAY, TODAY, connector=facts(n, org_id=2 + n % 2)) for n in comes]
+        end = StepOutcome(offer.batch_id, offer.epoch, 0, "w", 1, file=result_of(offer))
+        (offer,) = take(state, *new, end, at=state.now + 1_000).offers
+    (batch_id,) = state.requests[waiting].parts
+    batch = state.batches[batch_id]
+    ahead = state.queue.ahead_of_own(batch)
+    each_ms = state.pace.turns[1, 3].each_ms(state.now)
+    assert each_ms is not None
+    assert each_ms == pytest.approx(2_000, rel=0.1), "every other turn is another's"
+    assert estimate.raw_ms(state, batch) == pytest.approx(ahead * 2_000, rel=0.1)
+    assert state.queue.rank(batch) - 1 < ahead + 3
+
+
+def test_a_full_bucket_frees_its_slots_in_the_rhythm_in_which_they_were_spent() -> None:
+    state, (offer,) = begun(quota("per_minute", 3, 60_000), slots=4, waiting=-3)
+    for at in range(3):
+        take(state, Ask(f"a{at}", "w", offer.batch_id, offer.epoch, 0, "reports"), at=NOW + 1_000 * at)
+        take(state, Returned((f"a{at}",)), at=NOW + 1_000 * at)
+    (bucket,) = state.limits_of_type("DV360").buckets.values()
+    now = NOW + 10_000
+    assert [round((bucket.nth_free_at(now, n) - now) / 1_000) for n in range(1, 8)] == [50, 51, 52, 110, 111, 112, 170]
+    bucket.closed_until = now + 300_000
+    assert bucket.nth_free_at(now, 1) == now + 300_000
+    bucket.closed_until, bucket.taken = 0, {}
+    assert [bucket.nth_free_at(now, n) - now for n in (3, 4)] == [0, 60_000]
+
+
+def test_only_what_a_quota_counts_is_a_call_of_it() -> None:
+    state, (offer,) = begun(quota("per_day", 9, DAY_MS), minimum=1)
+    for at in range(2):
+        take(state, Ask(f"a{at}", "w", offer.batch_id, offer.epoch, 0, "reports"))
+    take(state, Ask("file", "w", offer.batch_id, offer.epoch, 0, "download"))
+    take(state, StepOutcome(offer.batch_id, offer.epoch, 0, "w", 3, file=result_of(offer)))
+    assert (state.pace.calls("per_day"), state.pace.calls("another")) == (2.0, 0.0)
