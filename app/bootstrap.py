@@ -17,6 +17,7 @@ from api.rest.auth import build_verifier
 from api.rest.services import RestServices
 from app.clock import SystemClock
 from app.config import Settings, effective_quotas
+from app.config_sections import OAuthProvider
 from app.connectors.base import Hosts, Limits, ProviderHttp
 from app.connectors.registry import catalogue_of, connectors_of, hosts_of
 from app.connectors.session import provider_session
@@ -26,6 +27,7 @@ from app.domain.lanes import Fairness
 from app.domain.messages import Offer, StepOutcome
 from app.domain.retry import RetryPolicy
 from app.domain.rules import ConnectorRules, Rules
+from app.oauth.meta_endpoint import MetaTokenEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
@@ -181,26 +183,34 @@ class Fetching:
     def _open(self) -> Outgoing:
         private = [name for h in self.hosts.values() for name in h.private_names()]
         oauth = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        google, breaker = self.settings.providers.google, self.settings.circuit_breaker
-        endpoint = TokenEndpoint(
-            "google",
-            str(google.token_url),
-            google.client_id,
-            google.client_secret.get_secret_value(),
-            session=oauth,
+        providers = self.settings.providers
+        endpoints = {"google": self._endpoint(TokenEndpoint, "google", providers.google, oauth)}
+        if providers.meta.client_id:
+            endpoints["meta"] = self._endpoint(MetaTokenEndpoint, "meta", providers.meta, oauth)
+        stores = self.stores
+        tokens = GrantTokenSource(
+            stores.grants, stores.vault, endpoints, self.clock, cache=stores.cache,
+            on_refused=self.on_refused,
+            observe=lambda provider, outcome: self.metrics.token_refresh_total.labels(provider, outcome).inc(),
+        )  # fmt: skip
+        return Outgoing(provider_session(private), oauth, tokens)
+
+    def _endpoint(
+        self, kind: type[TokenEndpoint], name: str, provider: OAuthProvider, session: aiohttp.ClientSession
+    ) -> TokenEndpoint:
+        breaker = self.settings.circuit_breaker
+        return kind(
+            name,
+            str(provider.token_url),
+            provider.client_id,
+            provider.client_secret.get_secret_value(),
+            session=session,
             clock=self.clock,
             timeout_s=self.settings.call.token_timeout_s,
             failure_threshold=breaker.failure_threshold,
             recovery_s=breaker.recovery_timeout,
             success_threshold=breaker.success_threshold,
         )
-        stores = self.stores
-        tokens = GrantTokenSource(
-            stores.grants, stores.vault, {"google": endpoint}, self.clock, cache=stores.cache,
-            on_refused=self.on_refused,
-            observe=lambda provider, outcome: self.metrics.token_refresh_total.labels(provider, outcome).inc(),
-        )  # fmt: skip
-        return Outgoing(provider_session(private), oauth, tokens)
 
     async def close(self) -> None:
         if self.outgoing is not None:

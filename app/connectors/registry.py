@@ -8,6 +8,7 @@ from app.config import Settings
 from app.connectors.dv360.client import Dv360Connector
 from app.connectors.google_ads.client import GoogleAdsConnector
 from app.connectors.hosts import Hosts
+from app.connectors.meta.client import MetaConnector
 from app.domain.model import Catalogue, ConnectorType
 from app.ports import Connector
 
@@ -19,17 +20,29 @@ def connectors_of(settings: Settings) -> dict[str, Connector]:
         Dv360Connector(reports_url=dv360.reports_url, api_url=dv360.api_url, poll_schedule_s=dv360.poll_schedule_s),
         GoogleAdsConnector(api_url=google_ads.api_url, developer_token=google_ads.developer_token.get_secret_value()),
     ]
+    meta = settings.providers.meta
+    found.append(
+        MetaConnector(
+            api_url=meta.api_url,
+            tier=meta.access_tier,
+            poll_schedule_s=meta.poll_schedule_s,
+            page_size=meta.page_size,
+            conversion_actions=meta.conversion_actions,
+        )
+    )
     return {connector.connector_type: connector for connector in found}
 
 
 def hosts_of(settings: Settings) -> dict[str, Hosts]:
     """Where each adapter may call, by connector type."""
     dv360, google_ads = settings.providers.dv360, settings.providers.google_ads
+    meta = settings.providers.meta
     return {
         ConnectorType.DV360: Hosts((dv360.reports_url, dv360.api_url), dv360.download_hosts, dv360.allow_private_hosts),
         ConnectorType.GOOGLE_ADS: Hosts(
             (google_ads.api_url,), google_ads.download_hosts, google_ads.allow_private_hosts
         ),
+        ConnectorType.META: Hosts((meta.api_url,), meta.download_hosts, meta.allow_private_hosts),
     }
 
 

@@ -91,11 +91,20 @@ class TokenEndpoint:
         except EndpointAway as away:
             raise ProviderError(_away(str(away))) from None
 
+    async def ask(
+        self, session: aiohttp.ClientSession, url: str, client: tuple[str, str], refresh_token: str
+    ) -> Mapping[str, Any]:
+        """The endpoint's answer to a refresh with ``client`` (id, secret), as RFC 6749 has it. Raises ``OAuth2Error``
+        for a refusal, aiohttp's errors, ``ValueError`` for no JSON object, and what ``refresh`` raises."""
+        answer: Mapping[str, Any] = await _AiohttpClient(session, *client).refresh_token(
+            url, refresh_token=refresh_token
+        )
+        return answer
+
     async def _refresh(self, refresh_token: str) -> Issued:
-        client = _AiohttpClient(self._session, *self._client)
         try:
             async with asyncio.timeout(self.timeout_s):
-                answer = await client.refresh_token(self._url, refresh_token=refresh_token)
+                answer = await self.ask(self._session, self._url, self._client, refresh_token)
         except OAuth2Error as error:
             # The authlib error holds the answer's own sentence, which may hold anything: it is not chained.
             raise _refusal(error.error) from None
@@ -150,16 +159,17 @@ class _AiohttpClient(OAuth2Client):  # type: ignore[misc]
         asked = {**(headers or {}), "Accept-Encoding": "identity"}
         url, asked, body = auth.prepare("POST", url, asked, body)
         async with self.session.post(url, data=body, headers=asked, allow_redirects=False) as response:
-            content = await _limited(response)
+            content = await limited(response)
             if response.status == 429:
-                raise _throttled(response.headers.get("Retry-After", ""))
+                raise throttled(response.headers.get("Retry-After", ""))
         answer = _Answer(response.status, content)
         if response.status < 400 and b'"error"' in content:
             raise _odd("is a success and an error at once")
         return answer
 
 
-async def _limited(response: aiohttp.ClientResponse) -> bytes:
+async def limited(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body. Raises ``ProviderError`` when it is longer than any honest one."""
     content = bytearray()
     async for chunk in response.content.iter_any():
         content += chunk
@@ -231,7 +241,8 @@ def _odd(what: str) -> ProviderError:
     return ProviderError(Failure(ErrorClass.PROVIDER_RESPONSE, "token_answer_invalid", message, retryable=True))
 
 
-def _throttled(retry_after: str) -> ProviderError:
+def throttled(retry_after: str) -> ProviderError:
+    """The endpoint said *not now*; ``retry_after`` is its header, or empty."""
     wait_s = float(retry_after) if retry_after.isdecimal() and len(retry_after) < 6 else 60.0
     message = "the token endpoint asks to wait"
     failure = Failure(ErrorClass.QUOTA, "token_endpoint_throttled", message, retryable=True, retry_after_s=wait_s)

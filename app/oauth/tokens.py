@@ -26,6 +26,7 @@ from app.oauth.access import (
     hold,
     hold_forever,
     margin_s,
+    renewal_pause_s,
     to_cache,
 )
 from app.oauth.credentials import secret_of
@@ -36,7 +37,6 @@ from app.ports import Clock
 log = logging.getLogger(__name__)
 
 _CLAIM_SLACK_S: Final = 10.0
-_RENEWAL_PAUSE_S: Final = 30.0
 _STORE_RETRY_S: Final = 15.0
 _REJECTED_S: Final = 60.0
 _STANDING_S: Final = 1.0
@@ -163,7 +163,7 @@ class GrantTokenSource:
 
     def _renew_ahead(self, key: Key, held: Held) -> None:
         if self._clock.monotonic() >= held.renew_at and key not in self._renewals:
-            held.renew_at = self._clock.monotonic() + _RENEWAL_PAUSE_S
+            held.renew_at = self._clock.monotonic() + renewal_pause_s(held)
             _start(self._renewals, key, self._obtain(key, held.token, wait=False))
 
     async def _obtain(self, key: Key, rejected: str | None, *, wait: bool = True) -> Held:

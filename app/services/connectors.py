@@ -19,10 +19,17 @@ PROVIDER_OF: Final[Mapping[str, str]] = {
 }
 """Connector type -> whose authorisation it needs."""
 
-_KIND: Final[Mapping[str, str]] = {"google": "refresh_token", "meta": "refresh_token", "ttd": "api_key"}
+_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "google": ("refresh_token",),
+    "meta": ("refresh_token", "api_key"),
+    "ttd": ("api_key",),
+}
+"""Provider -> what a credential of it may be. Of Meta a long-lived user token is a ``refresh_token``: it is exchanged
+before it expires; the token of a system user is an ``api_key``: it is sent as it is."""
 _SECRET: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
 _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 _NAME_LIMIT: Final = 255
+_AD_ACCOUNT: Final = re.compile(r"(act_)?[0-9]{1,32}", re.ASCII)
 _CUSTOMER: Final = re.compile(r"[0-9]{3}-[0-9]{3}-[0-9]{4}|[0-9]{10}", re.ASCII)
 
 
@@ -83,25 +90,28 @@ async def add_connector(
     """Stores the connector with its encrypted credentials, then publishes its row, and those of connectors that go on
     because they share the grant. For an account that is connected already, the credentials are replaced.
 
-    ``credentials`` is what the file holds: ``{"refresh_token": ..., "subject"?: ..., "scopes"?: [...]}``, for TTD
-    ``{"api_key": ..., "subject"?: ...}``. ``subject`` names the provider's user; connectors given the same secret share
-    one without it. ``manager_id`` is the Google Ads manager through which the account is reached; without it, directly.
-    A Google Ads id may be given as the provider shows it, 123-456-7890: it is kept without the dashes. Raises
-    ``BadConnector``, and what ``stores`` and ``publish`` raise.
+    ``credentials`` is what the file holds: ``{"refresh_token": ..., "subject"?: ..., "scopes"?: [...]}``, for TTD, and
+    for META instead, ``{"api_key": ..., "subject"?: ...}``. ``subject`` names the provider's user; connectors given the
+    same secret share one without it. ``manager_id`` is the Google Ads manager through which the account is reached;
+    without it, directly. A Google Ads id may be given as the provider shows it, 123-456-7890: it is kept without the
+    dashes, and a Meta id without its ``act_``. Raises ``BadConnector``, and what ``stores`` and ``publish`` raise.
     """
     faults = [
         *_account_faults(org_id, connector_type, account_id, time_zone, currency),
         *_customer_faults(connector_type, account_id, manager_id),
+        *_ad_account_faults(connector_type, account_id),
         *_credential_faults(connector_type, credentials),
     ]
     if faults:
         raise BadConnector(faults)
     given = credentials if isinstance(credentials, Mapping) else {}
     provider = PROVIDER_OF[connector_type]
-    kind = _KIND[provider]
+    kind = next(name for name in _KINDS[provider] if name in given)
     secret = str(given[kind])
     if connector_type == ConnectorType.GOOGLE_ADS:
         account_id, manager_id = account_id.replace("-", ""), (manager_id or "").replace("-", "") or None
+    if connector_type == ConnectorType.META:
+        account_id = account_id.removeprefix("act_")
     stored = await stores.add(
         org_id=org_id,
         connector_type=connector_type,
@@ -153,12 +163,19 @@ def _customer_faults(connector_type: str, account_id: str, manager_id: str | Non
     ]
 
 
+def _ad_account_faults(connector_type: str, account_id: str) -> list[Fault]:
+    if connector_type != ConnectorType.META or _AD_ACCOUNT.fullmatch(account_id):
+        return []
+    return [Fault("invalid_account_id", "/account_id", "must be the digits of an ad account, with or without act_")]
+
+
 def _credential_faults(connector_type: str, credentials: object) -> list[Fault]:
     if not isinstance(credentials, Mapping):
         return [Fault("invalid_credentials", "/credentials", "must be an object")]
-    kind = _KIND.get(PROVIDER_OF.get(connector_type, ""))
+    kinds = _KINDS.get(PROVIDER_OF.get(connector_type, ""), ())
     found = []
-    if kind is not None:
+    if kinds:
+        kind = next((name for name in kinds if name in credentials), kinds[0])
         secret = credentials.get(kind)
         if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
             found.append(Fault("invalid_credentials", f"/credentials/{kind}", "must be text without spaces"))
@@ -166,7 +183,7 @@ def _credential_faults(connector_type: str, credentials: object) -> list[Fault]:
             Fault(
                 "unknown_field",
                 "/credentials",
-                f"{connector_type} needs {kind}, and takes subject and scopes: nothing else",
+                f"{connector_type} needs {' or '.join(kinds)}, and takes subject and scopes: nothing else",
             )
             for _ in range(bool(set(credentials) - {kind, "subject", "scopes"}))
         ]
