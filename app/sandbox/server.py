@@ -24,6 +24,8 @@ from app.sandbox.faults import AFTER, BEFORE, FaultRule, choose
 from app.sandbox.google_ads.routes import routes as google_ads_routes
 from app.sandbox.google_errors import GOOGLE
 from app.sandbox.google_oauth import routes as google_oauth
+from app.sandbox.meta import oauth as meta_oauth
+from app.sandbox.meta import routes as meta
 from app.sandbox.quotas import count_call
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.world import CALL, FAULT, WORLD, Route, World, new_world
@@ -33,6 +35,8 @@ API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
     dv360.routes,
     entities.routes,
     google_ads_routes,
+    meta_oauth.routes,
+    meta.routes,
 )
 STORAGE_ROUTES: tuple[Callable[[], list[Route]], ...] = (storage.routes,)
 _CONTROL = "/_sandbox/"

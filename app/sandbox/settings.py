@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.sandbox.dv360.state import Duration, Fixed, Quirks
-from app.sandbox.quotas import GOOGLE_QUOTAS, QuotaRule
+from app.sandbox.quotas import PROVIDER_QUOTAS, QuotaRule
 
 CLIENT_ID = "sandbox-client"
 CLIENT_SECRET = "sandbox-secret"
@@ -25,9 +25,9 @@ def _default_clients() -> Mapping[str, str]:
 class SandboxSettings:
     """``port`` 0 picks a free one. ``report_duration`` how long reports take; ``campaigns`` per advertiser and
     customer, below a million; ``advertisers``, and customers without a manager, in lists; ``expires_in`` seconds of an
-    access token; ``link_seconds`` of a download link; ``latency_s`` added to every call; ``retention_months`` how far
-    back a report may reach; ``dialect`` 429 or 403, how DV360 answers at a full quota; ``enforce`` False counts quotas
-    without refusing; ``clients`` application id -> secret."""
+    access token, ``meta_expires_in`` of Meta's long-lived one; ``link_seconds`` of a download link; ``latency_s`` added
+    to every call; ``retention_months`` how far back a report may reach; ``dialect`` 429 or 403, how DV360 answers at a
+    full quota; ``enforce`` False counts quotas without refusing; ``clients`` application id -> secret."""
 
     seed: int = 1
     host: str = "127.0.0.1"
@@ -37,10 +37,11 @@ class SandboxSettings:
     campaigns: int = 5
     advertisers: int = 3
     expires_in: int = 3_599
+    meta_expires_in: int = 5_183_944
     link_seconds: float = 900.0
     latency_s: float = 0.0
     retention_months: int = 24
-    quotas: tuple[QuotaRule, ...] = GOOGLE_QUOTAS
+    quotas: tuple[QuotaRule, ...] = PROVIDER_QUOTAS
     dialect: str = "429"
     enforce: bool = True
     quirks: Quirks = field(default_factory=Quirks)
@@ -51,9 +52,10 @@ class SandboxSettings:
 def provider_env(
     api_url: str, storage_url: str, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET
 ) -> dict[str, str]:
-    """The environment that makes a worker take this sandbox for DV360, Google Ads and Google's token endpoint."""
+    """The environment that makes a worker take this sandbox for DV360, Google Ads, Meta and their token endpoints."""
     dv360, google = "CONNECTOR__PROVIDERS__DV360__", "CONNECTOR__PROVIDERS__GOOGLE__"
     google_ads = "CONNECTOR__PROVIDERS__GOOGLE_ADS__"
+    meta = "CONNECTOR__PROVIDERS__META__"
     return {
         f"{dv360}REPORTS_URL": f"{api_url}/doubleclickbidmanager/v2/",
         f"{dv360}API_URL": f"{api_url}/displayvideo/v4/",
@@ -61,6 +63,12 @@ def provider_env(
         f"{dv360}ALLOW_PRIVATE_HOSTS": "true",
         f"{google_ads}API_URL": f"{api_url}/googleads/v26/",
         f"{google_ads}ALLOW_PRIVATE_HOSTS": "true",
+        f"{meta}API_URL": f"{api_url}/graph/v26.0/",
+        f"{meta}ALLOW_PRIVATE_HOSTS": "true",
+        f"{meta}TOKEN_URL": f"{api_url}/graph/v26.0/oauth/access_token",
+        f"{meta}AUTH_URL": f"{api_url}/graph/v26.0/dialog/oauth",
+        f"{meta}CLIENT_ID": client_id,
+        f"{meta}CLIENT_SECRET": client_secret,
         f"{google}TOKEN_URL": f"{api_url}/oauth2/token",
         f"{google}AUTH_URL": f"{api_url}/oauth2/auth",
         f"{google}REVOKE_URL": f"{api_url}/oauth2/revoke",

@@ -15,6 +15,7 @@ from app.sandbox.dv360.state import Dv360State
 from app.sandbox.dv360.state import new_state as new_dv360
 from app.sandbox.faults import FaultRule
 from app.sandbox.google_oauth.state import OAuthState, new_oauth
+from app.sandbox.meta.state import MetaState, new_meta
 from app.sandbox.quotas import QuotaState, new_quotas
 from app.sandbox.settings import SandboxSettings
 
@@ -31,6 +32,8 @@ class World:
     oauth: OAuthState
     dv360: Dv360State
     ads: Books
+    meta: MetaState
+    meta_oauth: OAuthState
     faults: tuple[FaultRule, ...] = ()
     api_url: str = ""
     storage_url: str = ""
@@ -50,6 +53,8 @@ def new_world(settings: SandboxSettings, clock: Clock = system_clock) -> World:
         new_oauth(settings.seed, settings.clients, settings.expires_in),
         new_dv360(clock().unix, settings.campaigns, settings.report_duration, settings.quirks),
         Books(campaigns=settings.campaigns),
+        new_meta(clock().unix, settings.campaigns, settings.report_duration),
+        new_oauth(settings.seed, settings.clients, settings.meta_expires_in),
     )
 
 
@@ -61,6 +66,8 @@ def reset_world(world: World) -> None:
     world.oauth = new_oauth(world.settings.seed, world.settings.clients, world.oauth.expires_in)
     world.dv360 = replace(new_dv360(0, world.dv360.campaigns, duration, quirks), next_id=next_id)
     world.ads = Books(campaigns=world.ads.campaigns)
+    world.meta = replace(new_meta(0, world.meta.campaigns, world.meta.duration), next_id=world.meta.next_id)
+    world.meta_oauth = new_oauth(world.settings.seed, world.settings.clients, world.meta_oauth.expires_in)
     world.faults = ()
     world.log.calls.clear()
 

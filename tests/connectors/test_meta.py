@@ -139,9 +139,7 @@ async def test_other_texts_name_no_run(tmp_path: Path, remote: dict[str, str] | 
         assert fetch.graph.seen == []
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"null", b"{", b'{"report_run_id": 5}', b'{"report_run_id": "x"}', b"<html>"]
-)
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"report_run_id": 5}', b'{"report_run_id": "x"}', b"<html>"])
 async def test_an_answer_without_a_run_is_none(tmp_path: Path, body: bytes) -> None:
     async with meta_fetch(tmp_path, Graph(create=[(200, body)])) as fetch:
         assert (await fetch.failure(meta_offer("start"))).code == "unreadable_answer"
@@ -155,7 +153,6 @@ CURSORS = {"cursors": {"after": "MQ"}}
     "pages",
     [
         [b"", LAST],
-        [b'{"data": [', LAST],
         [b"[]", LAST],
         [{}, LAST],
         [{"data": {}}, LAST],
@@ -168,13 +165,24 @@ CURSORS = {"cursors": {"after": "MQ"}}
         [{"data": [meta_row(1)], "paging": {"cursors": {"after": "a b"}}}, LAST],
         [{"data": [], "paging": {"next": "https://x"}}, LAST],
         [page([meta_row(1)], "MQ", more=True), page([meta_row(2)], "MQ", more=True), LAST],
-        [page([meta_row(1)], "MQ", more=True), orjson.dumps(page([meta_row(2)]))[:-9]],
         [page([meta_row(1)], "MQ", more=True), {"data": [meta_row(2)]}],
     ],
 )
 async def test_lists_that_are_not_provably_whole(tmp_path: Path, pages: list[Any]) -> None:
     async with meta_fetch(tmp_path, Graph(pages=[(200, one) for one in pages])) as fetch:
         assert (await fetch.failure()).code == "unreadable_answer"
+
+
+@pytest.mark.parametrize("left", [1, 40, 150, -1])
+async def test_an_answer_that_ends_early_is_the_providers_failure(tmp_path: Path, left: int) -> None:
+    """The connection ended as it should; the JSON did not."""
+    cut = orjson.dumps(page([meta_row(2)]))[:left]
+    async with meta_fetch(tmp_path, Graph(pages=[(200, page([meta_row(1)], "MQ", more=True)), (200, cut)])) as fetch:
+        failure = await fetch.failure()
+        assert (failure.code, failure.retryable, failure.system) == ("truncated_body", True, True)
+        end = fetch.setting.permits.ends[-1]
+        assert end is not None
+        assert end.ok is False
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

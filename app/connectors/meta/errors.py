@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from app.connectors.failures import TokenRefused, bad_response, shown
+from app.connectors.failures import TokenRefused, bad_response, shown, truncated
 from app.connectors.meta import headers as told
 from app.connectors.meta.quotas import ACCOUNT_SCORE, APPLICATION, INSIGHTS_PER_HOUR, USER
 from app.domain.errors import ErrorClass, Failure, ProviderError, Throttle
@@ -101,7 +101,8 @@ ROWS: tuple[Row, ...] = (
     Row(ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: other business use cases", codes=((80_001, 80_014),),
         retryable=True, throttle=True, quota=INSIGHTS_PER_HOUR, until="regain"),
     Row(ErrorClass.AUTHORISATION, "no_access", f"{_ERRORS}: permission", codes=(*_is(3, 10), (200, 299))),
-    Row(ErrorClass.AUTHORISATION, "no_access", f"{_ERRORS}: permission", codes=_is(100), text="missing permissions"),
+    Row(ErrorClass.AUTHORISATION, "no_access", f"{_ERRORS}: permission", codes=_is(100),
+        text="(#100) missing permissions"),
     Row(ErrorClass.PROVIDER_SYSTEM, "too_much_data", f"{_BEST}, {_INSIGHTS}: timeouts of too large a question",
         codes=_is(100, 2), subcodes=(1_504_018, 1_504_038), retryable=True),
     Row(ErrorClass.PROVIDER_SYSTEM, "too_much_data", f"{_BEST}: ask for less", text="reduce the amount of data",
@@ -146,6 +147,8 @@ class Reading:
             failure = classify(self.call, read(answer.status, found), answer.headers)
             raise TokenRefused(failure) if failure.code == "reauthorise" else ProviderError(failure)
         if found is None:
+            if answer.body.lstrip().startswith(b"{"):
+                raise truncated(f"the answer to {self.call} ended early, or is no JSON after its beginning")
             raise bad_response("unreadable_answer", f"the answer to {self.call} is not the JSON it should be")
         self.content = found
 
