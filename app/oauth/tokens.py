@@ -191,6 +191,9 @@ class GrantTokenSource:
             held = await self._known(row, key, rejected)
             if held is not None:
                 return held
+            if row.kind == "api_key":
+                await self._key_refused(row)
+                continue
             claim = await self._claim(row)
             if claim is not None:
                 held = await self._refresh(row, claim)
@@ -235,9 +238,7 @@ class GrantTokenSource:
         """What needs no refresh: a key that is sent as it is, the token held here, the one in the cache."""
         if row.kind == "api_key":
             sent_as_it_is = hold_forever(self._secret(row), row.generation, self._clock)
-            if sent_as_it_is.token == rejected:
-                raise _reauthorise()
-            return sent_as_it_is
+            return None if sent_as_it_is.token == rejected else sent_as_it_is
         for held in (self._held.get(key), await self._cached(key)):
             if held is not None and held.generation == row.generation and self._good(held, rejected):
                 return held
@@ -294,8 +295,18 @@ class GrantTokenSource:
                 await asyncio.sleep(pause_s)
         return True
 
+    async def _key_refused(self, row: Grant) -> None:
+        """The provider refuses a credential that is sent as it is: there is nobody to get another one from."""
+        try:
+            claim = await self._grants.claim(row.org_id, row.grant_id, row.version, _CLAIM_SLACK_S)
+        except ConnectionError:
+            claim = None
+        if claim is None:
+            raise _reauthorise()
+        await self._refused(row, claim)
+
     async def _refused(self, row: Grant, claim: Any) -> None:
-        """The endpoint says the grant is dead. It is, unless its credentials were replaced while the call was out."""
+        """Its provider says the grant is dead. It is, unless its credentials were replaced while the call was out."""
         self._observe(row.provider, "refused")
         try:
             dead = await self._grants.refuse(claim, "revoked")

@@ -115,9 +115,22 @@ async def test_an_api_key_is_sent_as_it_is(lab: Lab) -> None:
     facts, source = await lab.connect("canary-key", kind="api_key"), lab.source()
     assert await source.access_token(facts.org_id, facts.grant_id) == "canary-key"
     assert (await failing(source, facts, rejected="canary-key")).code == "reauthorise"
+    assert lab.refused == [(facts.org_id, facts.grant_id)], "its connectors stop, and are told once"
+    assert (await failing(source, facts, rejected="canary-key")).code == "reauthorise"
+    assert len(lab.refused) == 1
     await lab.connect("canary-new", kind="api_key")
     assert await source.access_token(facts.org_id, facts.grant_id, rejected="canary-key") == "canary-new"
     assert lab.server.calls == []
+
+
+async def test_a_key_that_was_replaced_meanwhile_is_not_refused(lab: Lab) -> None:
+    facts, source = await lab.connect("canary-key", kind="api_key"), lab.source()
+    await source.access_token(facts.org_id, facts.grant_id)
+    await lab.connect("canary-new", kind="api_key")
+    found = await asyncio.gather(
+        *[source.access_token(facts.org_id, facts.grant_id, rejected="canary-key") for _ in range(5)]
+    )
+    assert (set(found), lab.refused) == ({"canary-new"}, [])
 
 
 async def test_keys_are_rotated_while_workers_run(lab: Lab) -> None:

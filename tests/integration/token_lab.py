@@ -14,6 +14,7 @@ from app.config import Settings
 from app.domain.errors import Failure, ProviderError
 from app.domain.model import ConnectorFacts
 from app.oauth.access import TokenCache
+from app.oauth.meta_endpoint import MetaTokenEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
@@ -67,10 +68,10 @@ class Lab:
         self.closers.append(opened.close)
         return opened
 
-    def endpoint(self, timeout_s: float = 5.0) -> TokenEndpoint:
-        return TokenEndpoint(
-            "google", self.server.url, "client-id", "canary-client", session=self.session, clock=self.clock,
-            timeout_s=timeout_s,
+    def endpoint(self, timeout_s: float = 5.0, kind: type[TokenEndpoint] = TokenEndpoint) -> TokenEndpoint:
+        return kind(
+            "google" if kind is TokenEndpoint else "meta", self.server.url, "client-id", "canary-client",
+            session=self.session, clock=self.clock, timeout_s=timeout_s,
         )  # fmt: skip
 
     def source(
@@ -79,8 +80,9 @@ class Lab:
         async def on_refused(org_id: int, grant_id: str, _version: int) -> None:
             self.refused.append((org_id, grant_id))
 
+        endpoints = {"google": self.endpoint(timeout_s), "meta": self.endpoint(timeout_s, MetaTokenEndpoint)}
         made = GrantTokenSource(
-            PostgresGrantStore(self.database(dsn)), self.vault, {"google": self.endpoint(timeout_s)}, self.clock,
+            PostgresGrantStore(self.database(dsn)), self.vault, endpoints, self.clock,
             cache=cache or self.cache(), on_refused=on_refused,
             observe=lambda _provider, outcome: self.outcomes.append(outcome),
         )  # fmt: skip
@@ -88,13 +90,14 @@ class Lab:
         return made
 
     async def connect(
-        self, secret: str = SECRET, *, kind: str = "refresh_token", account: str = "a1"
+        self, secret: str = SECRET, *, kind: str = "refresh_token", account: str = "a1", connector_type: str = ""
     ) -> ConnectorFacts:
         async def publish(facts: ConnectorFacts) -> None:
             self.published.append(facts)
 
+        chosen = connector_type or ("TTD" if kind == "api_key" else "DV360")
         return await add_connector(
-            self.org_id, "TTD" if kind == "api_key" else "DV360", account, {kind: secret}, currency="EUR",
+            self.org_id, chosen, account, {kind: secret}, currency="EUR",
             stores=PostgresConnectorStore(self.database()), vault=self.vault, publish=publish,
         )  # fmt: skip
 
