@@ -14,6 +14,7 @@ import pytest
 
 from app.connectors.base import Limits
 from app.connectors.meta.client import MetaConnector
+from app.connectors.meta.pages import Source, pages
 from app.domain.errors import ErrorClass, PermitDenied, ProviderError
 from app.ports import Account, Permit
 from tests.connectors.meta import (
@@ -150,13 +151,14 @@ CURSORS = {"cursors": {"after": "MQ"}}
 
 
 @pytest.mark.parametrize(
-    "pages",
+    "replies",
     [
         [b"", LAST],
         [b"[]", LAST],
         [{}, LAST],
         [{"data": {}}, LAST],
-        [{"data": [5]}, LAST],
+        [page([5]), LAST],
+        [page([meta_row(1), None]), LAST],
         [{"data": [meta_row(1)]}, LAST],
         [{"data": [meta_row(1)], "paging": {}}, LAST],
         [{"data": [meta_row(1)], "paging": []}, LAST],
@@ -168,8 +170,8 @@ CURSORS = {"cursors": {"after": "MQ"}}
         [page([meta_row(1)], "MQ", more=True), {"data": [meta_row(2)]}],
     ],
 )
-async def test_lists_that_are_not_provably_whole(tmp_path: Path, pages: list[Any]) -> None:
-    async with meta_fetch(tmp_path, Graph(pages=[(200, one) for one in pages])) as fetch:
+async def test_lists_that_are_not_provably_whole(tmp_path: Path, replies: list[Any]) -> None:
+    async with meta_fetch(tmp_path, Graph(pages=[(200, one) for one in replies])) as fetch:
         assert (await fetch.failure()).code == "unreadable_answer"
 
 
@@ -265,6 +267,13 @@ async def test_a_token_refused_twice_ends_the_authorisation(tmp_path: Path, stat
         assert len(fetch.graph.seen) == 2
 
 
+async def test_two_refusals_of_either_kind_are_enough(tmp_path: Path) -> None:
+    replies: list[Reply] = [(400, refused(190)), (401, refused(190)), (200, {"report_run_id": RUN})]
+    async with meta_fetch(tmp_path, Graph(create=replies)) as fetch:
+        assert (await fetch.failure(meta_offer("start"))).code == "reauthorise"
+        assert len(fetch.graph.seen) == 2
+
+
 @pytest.mark.parametrize(
     ("reply", "ok", "neutral"),
     [
@@ -296,10 +305,11 @@ class FewPermits(CountingPermits):
     """Grants ``most`` permits."""
 
     most = 0
+    reason = "quota"
 
     async def take(self, charge: str, *, data: bool = False) -> Permit:
         if len(self.asked) >= self.most:
-            raise PermitDenied("quota", 40.0)
+            raise PermitDenied(self.reason, 40.0)
         return await super().take(charge, data=data)
 
 
@@ -307,8 +317,8 @@ class FewPermits(CountingPermits):
 async def test_a_report_that_never_gets_enough_calls_is_given_up_at_last(
     tmp_path: Path, most: int, released: bool
 ) -> None:
-    pages: list[Reply] = [(200, page([meta_row(1)], f"A{n}", more=True)) for n in range(60)]
-    async with meta_fetch(tmp_path, Graph(pages=pages)) as fetch:
+    replies: list[Reply] = [(200, page([meta_row(1)], f"A{n}", more=True)) for n in range(60)]
+    async with meta_fetch(tmp_path, Graph(pages=replies)) as fetch:
         permits = FewPermits(fetch.setting.clock)
         permits.most = most
         vars(fetch.setting.calls)["_permits"] = permits
@@ -319,6 +329,18 @@ async def test_a_report_that_never_gets_enough_calls_is_given_up_at_last(
             assert outcome.failure is not None
             assert (outcome.failure.code, outcome.failure.retryable) == ("report_too_long", True)
             assert (outcome.failure.throttle, outcome.failure.retry_after_s) == (None, 40.0)
+
+
+async def test_a_lease_that_is_lost_while_pages_are_read_says_nothing(tmp_path: Path) -> None:
+    replies: list[Reply] = [(200, page([meta_row(1)], f"A{n}", more=True)) for n in range(60)]
+    async with meta_fetch(tmp_path, Graph(pages=replies)) as fetch:
+        permits = FewPermits(fetch.setting.clock)
+        permits.most, permits.reason = 50, "stale"
+        vars(fetch.setting.calls)["_permits"] = permits
+        source = Source(f"{fetch.setting.base}/v26.0/{RUN}/insights", "insights", "page", 500, {}, 60)
+        with pytest.raises(PermitDenied, match="stale"):
+            async for _ in pages(fetch.setting.calls, source):
+                pass
 
 
 async def test_accounts_of_all_pages_without_closed_ones() -> None:
