@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.domain import rhythm
 from app.domain.pace import Ratios
 from app.domain.rate_limit import LONG_PERIOD_MS, Bucket
 from app.domain.rows import Batch, Request
@@ -102,7 +103,8 @@ def _common(state: State, batch: Batch, until: int, now: int) -> float:
     found = max(first, ahead * slot if until else (ahead + 1) * slot, _calendar(state, batch, ahead, now))
     for bucket in _spent(state, batch):
         if bucket.quota.scope == "application" and not _long(bucket):
-            free = bucket.nth_free_at(now, 1 + round(ahead * _calls(state, bucket)))
+            nth = 1 + round(ahead * _calls(state, bucket))
+            free = rhythm.nth_free_at(bucket, now, nth, heard_at=min(state.now, now))
             found = max(found, free - now)
     return max(found, _own_turns(state, batch))
 
@@ -119,7 +121,7 @@ def _calendar(state: State, batch: Batch, ahead: int, now: int) -> float:
     worst, gap = 0.0, gap_ms(state, batch)
     for bucket in (b for b in _spent(state, batch) if _long(b)):
         calls = _calls(state, bucket)
-        over = ahead - int(bucket.window(now).remaining / calls)
+        over = ahead - int(bucket.remaining(now) / calls)
         if over < 0:
             continue
         if not bucket.calendar:
