@@ -8,9 +8,9 @@ import random
 import pytest
 
 from app.domain import closing, estimate, rhythm
-from app.domain.messages import Ask, Offer, Returned, StepOutcome, Tick
+from app.domain.messages import Ask, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
 from app.domain.model import Quota
-from app.domain.pace import Ratios
+from app.domain.pace import Ratios, Turns
 from app.domain.rate_limit import Bucket
 from app.domain.rows import Request
 from app.domain.state import State, restore
@@ -140,6 +140,46 @@ def test_who_comes_later_and_goes_before_is_in_its_own_pace() -> None:
     assert each_ms == pytest.approx(2_000, rel=0.1), "every other turn is another's"
     assert estimate.raw_ms(state, batch) == pytest.approx(ahead * 2_000, rel=0.1)
     assert state.queue.rank(batch) - 1 < ahead + 3
+
+
+def test_only_starts_that_followed_a_wait_say_how_fast_turns_come() -> None:
+    turns = Turns()
+    for at in range(12):
+        turns.taken(NOW + 10_000 * at, NOW)
+    assert turns.each_ms(NOW + 110_000) == pytest.approx(10_000)
+    # It had nothing to do meanwhile, and its next batch came when it started.
+    turns.taken(NOW + 200_000, NOW + 199_000)
+    assert turns.each_ms(NOW + 200_000) == pytest.approx(10_000)
+    for at in range(40):
+        turns.taken(NOW + 200_000 + 60_000 * at, NOW)
+    later = NOW + 200_000 + 60_000 * 39
+    assert turns.each_ms(later) == pytest.approx(60_000, rel=0.1), "the last quarter of an hour counts most"
+    assert turns.each_ms(later + 3_600_000) is None, "an hour later it says nothing"
+
+
+def test_a_fetch_that_was_handed_back_is_no_turn() -> None:
+    state, (offer,) = begun(waiting=1)
+    turns = state.pace.turns[offer.connector.org_id, offer.priority_class]
+    take(state, Members(("w",)), Heartbeat("w", ((offer.batch_id, offer.epoch),)), at=NOW + 1_000)
+    take(state, Members(()), at=NOW + 2_000)
+    assert state.batches[offer.batch_id].epoch > offer.epoch, "offered again"
+    assert turns.last_at == NOW
+
+
+def test_of_a_size_with_few_starts_the_spread_of_shorter_waits_is_told() -> None:
+    state = State(rules(), now=NOW)
+    state.ratios = {"3:1": Ratios(0.7, 0.1, 2.0, 500), "3:2": Ratios(-0.5, 0.9, 1.0, 19), "2:2": Ratios(9, 9, 9, 99)}
+    told = estimate._calibrated(state, 3, 40_000)
+    assert told.p50_s == pytest.approx(40.0)
+    assert told.p90_s == pytest.approx(41 * math.exp(0.2) - 1, abs=0.1)
+    state.now = NOW + 40_000
+    estimate.learn(state, Request(accept(1, TODAY, TODAY, accepted_at=NOW), expected_ms=1_000_000))
+    assert state.ratios["3:4"].spread < 0.5, "the first of a size begins with them"
+
+
+def test_one_start_that_is_far_out_moves_little() -> None:
+    known = Ratios(0.0, 0.05, 1.6, 400)
+    assert abs(estimate.learned(known, -6.0).middle) < 0.01
 
 
 def test_a_full_bucket_frees_its_slots_in_the_rhythm_in_which_they_were_spent() -> None:
