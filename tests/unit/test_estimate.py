@@ -8,7 +8,7 @@ import random
 import pytest
 
 from app.domain import closing, estimate, rhythm
-from app.domain.messages import Ask, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
+from app.domain.messages import Ask, Offer, Returned, StepOutcome, Tick
 from app.domain.model import Quota
 from app.domain.pace import Ratios, Turns
 from app.domain.rate_limit import Bucket
@@ -159,11 +159,13 @@ def test_only_starts_that_followed_a_wait_say_how_fast_turns_come() -> None:
 
 def test_a_fetch_that_was_handed_back_is_no_turn() -> None:
     state, (offer,) = begun(waiting=1)
-    turns = state.pace.turns[offer.connector.org_id, offer.priority_class]
-    take(state, Members(("w",)), Heartbeat("w", ((offer.batch_id, offer.epoch),)), at=NOW + 1_000)
-    take(state, Members(()), at=NOW + 2_000)
-    assert state.batches[offer.batch_id].epoch > offer.epoch, "offered again"
-    assert turns.last_at == NOW
+    back = StepOutcome(offer.batch_id, offer.epoch, 0, "w", 0, released=True, not_before_s=5.0)
+    (other,) = take(state, back, at=NOW + 1_000).offers
+    end = StepOutcome(other.batch_id, other.epoch, 0, "w", 1, file=result_of(other))
+    assert not take(state, end, at=NOW + 2_000).offers
+    (again,) = take(state, Tick(), at=NOW + 6_000).offers
+    assert again.batch_id == offer.batch_id
+    assert state.pace.turns[offer.connector.org_id, offer.priority_class].last_at == NOW + 1_000
 
 
 def test_of_a_size_with_few_starts_the_spread_of_shorter_waits_is_told() -> None:
@@ -178,8 +180,9 @@ def test_of_a_size_with_few_starts_the_spread_of_shorter_waits_is_told() -> None
 
 
 def test_one_start_that_is_far_out_moves_little() -> None:
-    known = Ratios(0.0, 0.05, 1.6, 400)
-    assert abs(estimate.learned(known, -6.0).middle) < 0.01
+    far = estimate.learned(Ratios(0.0, 0.05, 1.6, 400), -6.0)
+    assert abs(far.middle) < 0.01
+    assert far.spread < 0.055
 
 
 def test_a_full_bucket_frees_its_slots_in_the_rhythm_in_which_they_were_spent() -> None:
