@@ -90,7 +90,7 @@ def back(state: State, batch: Batch) -> None:
     row = replace(batch, state="remote" if remote else "queued", step_no=batch.step_no + 1)
     if not remote:
         closing.charge_members(state, row, attempts=0)
-        row = replace(row, calls=0, priority_class=row.priority_class if row.members else refit.REFRESH_CLASS)
+        row = replace(row, calls=0, paid=0, priority_class=row.priority_class if row.members else refit.REFRESH_CLASS)
     state.put_batch(row)
     if not remote:
         state.release(row)

@@ -198,4 +198,5 @@ def _derived(batch: Batch, name: str, days: Days, extras: tuple[str, ...]) -> Ba
         version=None,
         read_at=None,
         calls=0,
+        paid=0,
     )

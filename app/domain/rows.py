@@ -82,6 +82,8 @@ class Batch:
     """Somebody was answered from older data meanwhile: it is fetched also with no member left."""
     spared: int = 0
     """Failures that were no attempts, because the circuit was open."""
+    paid: int = 0
+    """Of ``calls`` those that a member has paid for who was its last and left."""
     turn: tuple[int, int] | None = None
     """(class, virtual finish time) by which it waits."""
 
