@@ -54,6 +54,10 @@ def simulate(
         raise CommandFailed(f"there is no folder {out.parent}", advice=f"mkdir -p {out.parent}", code=USAGE)
     known = declared()
     found = _load(scenario, known)
+    if out is not None:
+        # Now, not when what took an hour to run is to be kept.
+        with out.open("a"):
+            pass
     if seed is not None:
         found = found.model_copy(update={"seed": seed})
     _run(found, known, out=out, as_json=as_json)

@@ -236,6 +236,14 @@ def test_a_signal_ends_up_once_even_where_python_drops_the_exception() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_file_that_cannot_be_opened_is_named_and_is_no_server(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as raised:
+        tmp_path.open("w")
+    told = judged(raised.value)
+    assert (str(told), told.code) == (f"{tmp_path}: Is a directory", 2)
+    assert judged(FileNotFoundError(2, "of a socket")).advice == "connector up"
+
+
 def test_unforeseen_errors_show_their_type_alone() -> None:
     told = judged(RuntimeError("password hunter2"))
     assert (str(told), told.code) == ("unexpected RuntimeError", 1)
