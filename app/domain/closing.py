@@ -230,8 +230,9 @@ def rests(state: State, request: Request, but: str) -> bool:
 
 
 def progress(state: State, request: Request) -> int:
-    """Calls done of calls planned over all parts of a request, in percent; 100 only when completed."""
-    done, left = request.calls, 0
+    """Calls done of calls planned over all parts of a request, in percent; 100 only when completed. What was done in
+    vain is to be done again."""
+    done, left = request.calls - request.vain, 0
     for batch in (state.batches[p] for p in request.parts if p in state.batches):
         planned = sum(state.rules_of(batch.connector).minimum_calls.values())
         done += batch.calls
@@ -281,7 +282,8 @@ def share(total_micros: int, members: Iterable[str]) -> dict[str, int]:
 
 
 def charge_members(state: State, batch: Batch, *, attempts: int) -> None:
-    """Splits the batch's calls over its members, the parts summing exactly; each has made ``attempts`` more."""
+    """Splits the batch's calls over its members, the parts summing exactly; each has made ``attempts`` more. With none
+    the fetch has not ended, and begins anew."""
     whole, _, part = state.rules_of(batch.connector).cost_per_call.partition(".")
     micros = batch.calls * (int(whole or 0) * 1_000_000 + int((part + "000000")[:6]))
     live = [m for m in batch.members if m in state.requests]
@@ -293,6 +295,7 @@ def charge_members(state: State, batch: Batch, *, attempts: int) -> None:
                 calls=row.calls + batch.calls,
                 cost_micros=row.cost_micros + cost,
                 attempts=row.attempts + attempts,
+                vain=row.vain + (0 if attempts else batch.calls),
             )
         )
 
