@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+_FILE_ERRORS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""Of a path, where they name one; without a path they are a server's socket."""
 FAILED, USAGE, NOT_READY, NOT_FOUND, BAD_SETTINGS = 1, 2, 3, 4, 78
 
 
@@ -39,6 +41,12 @@ def judged(error: Exception) -> CommandFailed:
         return CommandFailed("the broker does not answer", advice="connector up", code=NOT_READY)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
         return CommandFailed(f"the output cannot be written ({os.strerror(error.errno)})", advice="make room for it")
+    if isinstance(error, _FILE_ERRORS) and error.filename is not None:
+        text = f"{error.filename}: {os.strerror(error.errno or 0)}"
+        return CommandFailed(text, advice="give it another path, or put that right", code=USAGE)
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        text = "the address to listen on is taken by another program"
+        return CommandFailed(text, advice="stop it, or set CONNECTOR__HTTP__PORT to another port", code=NOT_READY)
     if names & {"TimeoutError", "ConnectionError", "PostgresConnectionError", "CannotConnectNowError", "OSError"}:
         return CommandFailed(
             f"a server does not answer ({type(error).__name__})", advice="connector up", code=NOT_READY

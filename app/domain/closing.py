@@ -244,8 +244,9 @@ def rests(state: State, request: Request, but: str) -> bool:
 
 
 def progress(state: State, request: Request) -> int:
-    """Calls done of calls planned over all parts of a request, in percent; 100 only when completed."""
-    done, left = request.calls, 0
+    """Calls done of calls planned over all parts of a request, in percent; 100 only when completed. What was done in
+    vain is to be done again."""
+    done, left = request.calls - request.vain, 0
     for batch in (state.batches[p] for p in request.parts if p in state.batches):
         planned = sum(state.rules_of(batch.connector).minimum_calls.values())
         done += batch.calls
@@ -295,7 +296,8 @@ def share(total_micros: int, members: Iterable[str]) -> dict[str, int]:
 
 
 def charge_members(state: State, batch: Batch, *, attempts: int) -> None:
-    """Splits the batch's calls over its members, the parts summing exactly; each has made ``attempts`` more."""
+    """Splits the batch's calls over its members, the parts summing exactly; each has made ``attempts`` more. With none
+    the fetch has not ended, and begins anew."""
     whole, _, part = state.rules_of(batch.connector).cost_per_call.partition(".")
     calls = batch.calls - batch.paid
     micros = calls * (int(whole or 0) * 1_000_000 + int((part + "000000")[:6]))
@@ -308,6 +310,7 @@ def charge_members(state: State, batch: Batch, *, attempts: int) -> None:
                 calls=row.calls + calls,
                 cost_micros=row.cost_micros + cost,
                 attempts=row.attempts + attempts,
+                vain=row.vain + (0 if attempts else batch.calls),
             )
         )
 

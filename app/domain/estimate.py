@@ -121,14 +121,17 @@ def _calendar(state: State, batch: Batch, ahead: int, now: int) -> float:
     worst, gap = 0.0, gap_ms(state, batch)
     for bucket in (b for b in _spent(state, batch) if _long(b)):
         calls = _calls(state, bucket)
-        over = ahead - int(bucket.remaining(now) / calls)
+        # A bucket that a throttle has closed shows no room: what it holds is there again when it opens.
+        opens = max(now, bucket.closed_until)
+        over = ahead - int(bucket.remaining(opens) / calls)
         if over < 0:
+            worst = max(worst, opens - now + (ahead + 1) * gap if opens > now else 0.0)
             continue
         if not bucket.calendar:
-            worst = max(worst, (over + 1) * bucket.quota.period_ms * calls / bucket.quota.limit)
+            worst = max(worst, opens - now + (over + 1) * bucket.quota.period_ms * calls / bucket.quota.limit)
             continue
         days, rest = divmod(over, max(1, int(bucket.quota.limit / calls)))
-        worst = max(worst, bucket.next_day(now) - now + days * _DAY_MS + (rest + 1) * gap)
+        worst = max(worst, bucket.next_day(opens) - now + days * _DAY_MS + (rest + 1) * gap)
     return worst
 
 

@@ -31,6 +31,8 @@ class Request:
     kept: tuple[Run, ...] = ()
     """What its ended parts brought, without digests, where a later file of another request may replace it: others'
     columns that do not add up, and for who wants fresh figures all that was held before."""
+    vain: int = 0
+    """Of ``calls`` those whose fetch begins anew: paid for, and no progress."""
 
     @property
     def days(self) -> Days:

@@ -69,6 +69,20 @@ def test_what_does_not_fit_into_the_day_waits_for_the_next_ones() -> None:
     assert [wait_s(state, n).p50_s // 86_400 for n in (4, 7)] == [until // 86_400, (until + 86_400) // 86_400]
 
 
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_a_long_quota_that_is_closed_for_moments_is_not_spent(zone: str | None) -> None:
+    state, _ = begun(quota("per_day", 15_000, DAY_MS, calendar_zone=zone), waiting=400)
+    assert [wait_s(state, n).p50_s for n in (2, 401)] == [2.0, 800.0]
+    (bucket,) = state.limits_of(facts(1)).of("reports", facts(1))
+    bucket.closed_until = NOW + 12_000
+    take(state, Tick(), at=NOW + 1)
+    assert [wait_s(state, n).p50_s for n in (2, 401)] == [14.0, 812.0], "what it holds is there when it opens"
+    midnight = bucket.next_day(NOW) if zone else NOW + DAY_MS
+    bucket.closed_until = midnight
+    take(state, Tick(), at=NOW + 2)
+    assert [wait_s(state, n).p50_s * 1_000 - (midnight - NOW) for n in (2, 401)] == pytest.approx([2e3, 8e5], abs=100)
+
+
 def test_estimates_are_frozen_when_first_shown_and_learned_from_at_the_start() -> None:
     state, (offer,) = begun(waiting=2)
     first = state.requests[request_id(2)].expected_ms
