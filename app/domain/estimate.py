@@ -115,11 +115,14 @@ def _own_turns(state: State, batch: Batch) -> float:
 
 
 def _calendar(state: State, batch: Batch, ahead: int, now: int) -> float:
-    """What long quotas make of it: so many fetches fit into what is left, the rest waits for the next days."""
+    """What long quotas make of it: so many fetches fit into what is left, the rest waits for the next days. An
+    account's or a user's is spent by its lane alone, however many others stand before it."""
     worst, gap = 0.0, gap_ms(state, batch)
+    lane = state.queue.ahead_in_lane(batch)
     for bucket in (b for b in _spent(state, batch) if _long(b)):
         calls = _calls(state, bucket)
-        over = ahead - int(bucket.window(now).remaining / calls)
+        before = ahead if bucket.quota.scope == "application" else lane
+        over = before - int(bucket.window(now).remaining / calls)
         if over < 0:
             continue
         if not bucket.calendar:
@@ -133,7 +136,7 @@ def _calendar(state: State, batch: Batch, ahead: int, now: int) -> float:
 def _own(state: State, batch: Batch, reason: str, until: int, now: int) -> float:
     """What keeps the batch or its lane alone."""
     wait = float(max(0, until - now))
-    ahead = state.queue.ahead_in_lane(batch.batch_id)
+    ahead = state.queue.ahead_in_lane(batch)
     if reason == "quota":
         return wait + ahead * max((_each(state, bucket) for bucket in _spent(state, batch)), default=0.0)
     if reason == "concurrency":

@@ -9,11 +9,11 @@ import pytest
 
 from app.domain import closing, estimate
 from app.domain.messages import Ask, Offer, Returned, StepOutcome, Tick
-from app.domain.model import Quota
+from app.domain.model import Days, Quota
 from app.domain.pace import Ratios
 from app.domain.rows import Request
 from app.domain.state import State, restore
-from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, request_id, result_of, rules, take
+from app.testing.planning import NOW, REPORT, TODAY, Rows, accept, facts, quota, request_id, result_of, rules, take
 
 HOLD_MS = 2_000
 DAY_MS = 86_400_000
@@ -153,6 +153,40 @@ def test_a_full_bucket_frees_its_slots_in_the_rhythm_in_which_they_were_spent() 
     assert bucket.nth_free_at(now, 1) == now + 300_000
     bucket.closed_until, bucket.taken = 0, {}
     assert [bucket.nth_free_at(now, n) - now for n in (3, 4)] == [0, 60_000]
+
+
+def test_a_call_that_is_out_for_long_frees_its_slot_now_at_the_earliest() -> None:
+    state, offers = begun(quota(limit=4, period_ms=1_000), slots=4)
+    take(state, *(Ask(o.batch_id, "w", o.batch_id, o.epoch, 0, "reports") for o in offers))
+    (bucket,) = state.limits_of_type("DV360").buckets.values()
+    now = NOW + 60_000
+    assert [bucket.nth_free_at(now, n) - now for n in (1, 4, 5, 41)] == [0, 0, 1_000, 10_000]
+
+
+def test_an_accounts_long_quota_keeps_only_who_spends_from_it() -> None:
+    state, _ = begun(quota("per_hour", 6, 3_600_000, scope="account"), minimum=3, slots=1, waiting=100)
+    other = accept(500, TODAY, TODAY, connector=facts(500))
+    same = [accept(n, day, day, connector=facts(500)) for n, day in ((501, TODAY - 9), (502, TODAY - 19))]
+    take(state, other, *same)
+    first, second, third = sorted(
+        state.near.waiting(f"{facts(500).connector_id}|{REPORT}", Days(TODAY - 19, TODAY)),
+        key=lambda name: state.queue.position(name) or 0,
+    )
+    hours = [estimate.raw_ms(state, state.batches[name]) / 3_600_000 for name in (first, second, third)]
+    assert max(hours[:2]) < 0.1, "the hundred before them are of other accounts"
+    assert hours[2] >= 0.5
+
+
+def test_a_fetch_that_a_new_owner_found_under_way_says_nothing_of_how_long_one_holds_a_slot() -> None:
+    rows, rule = Rows(), rules([quota("per_minute", 100, 60_000)], minimum=1)
+    changes = take(State(rule, now=NOW), *(accept(n, TODAY, TODAY, connector=facts(n)) for n in range(1, 11)))
+    rows.write(changes)
+    state = restore(rule, rows.read(), NOW)
+    for n, offer in enumerate(changes.offers):
+        take(state, Ask(f"a{n}", "w", offer.batch_id, offer.epoch, 0, "reports"))
+        take(state, StepOutcome(offer.batch_id, offer.epoch, 0, "w", 1, file=result_of(offer)), at=state.now + 1_000)
+    assert state.pace.hold_ms.value == HOLD_MS
+    assert state.pace.calls("per_minute") == 0
 
 
 def test_only_what_a_quota_counts_is_a_call_of_it() -> None:
