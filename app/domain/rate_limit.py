@@ -193,7 +193,7 @@ class Bucket:
         in which the last ones came: a full bucket frees them so. Looks only."""
         # A permit that is still out counts to its latest end, yet will most likely be back as soon as others were.
         latest, early = now + self.quota.period_ms + _MS_GUARD, self.lifetime_ms - round(self.response_ms)
-        held = sorted(free if free <= latest else free - early for free in self.taken.values() if free > now)
+        held = sorted(free if free <= latest else max(now, free - early) for free in self.taken.values() if free > now)
         spare = self.quota.limit - len(held) - self.others(now)
         cycles, place = divmod(nth - 1, max(1, len(held) + spare))
         at = now if place < spare else held[min(place - spare, len(held) - 1)]
