@@ -79,15 +79,21 @@ class Pace:
         """A batch of an organisation and class starts, which could have started from ``waited_from`` on."""
         self.turns.setdefault(tag, Turns()).taken(now, waited_from)
 
+    def fetch_began(self, batch_id: str) -> None:
+        """A fetch starts, or starts again. One whose beginning was not seen, as those that a new owner finds under way,
+        would tell of a part as if it were the whole, and is not measured."""
+        self._fetches.setdefault(batch_id, Fetch())
+
     def step_ended(self, batch_id: str, ms: int) -> None:
         """A slot was given back. One that was held beyond all measure (its worker was lost, or time stood still) must
         not be what everybody is told for the next hour."""
-        held = max(0, min(ms, round(_BEYOND * self.hold_ms.value)))
-        self._fetches.setdefault(batch_id, Fetch()).slots_ms += held
+        if batch_id in self._fetches:
+            self._fetches[batch_id].slots_ms += max(0, min(ms, round(_BEYOND * self.hold_ms.value)))
 
     def spent(self, batch_id: str, quota: str) -> None:
         """A fetch's call was permitted out of a quota."""
-        self._fetches.setdefault(batch_id, Fetch()).calls[quota] += 1
+        if batch_id in self._fetches:
+            self._fetches[batch_id].calls[quota] += 1
 
     def calls(self, quota: str) -> float:
         """Calls of a fetch that a quota counts, polls included; 0 as long as none was measured."""
