@@ -166,6 +166,7 @@ class State:
         self.queue.remove(batch_id)
         if row.state != "queued":
             self._end_lease(batch_id)
+        self.pace.job_ended(batch_id, self.now)
         self.pace.fetch_ended(batch_id)
         self.polls.pop(batch_id, None)
         self.told.pop(batch_id, None)
@@ -250,6 +251,7 @@ class State:
         in_flight = self.in_flight.setdefault(row.connector.connector_type, {})
         if row.state == "queued":
             in_flight.pop(row.batch_id, None)
+            self.pace.job_ended(row.batch_id, self.now)
             self.queue.put(row)
             self._end_lease(row.batch_id)
             # It may have been under way, with others of its data set waiting for it.
