@@ -180,9 +180,11 @@ class State:
 
     def release(self, row: Batch) -> None:
         """Gives back what the batch still had reserved."""
-        for bucket in self.limits_of(row.connector).buckets.values():
-            if bucket.reserved.pop(row.batch_id, None):
-                self.queue.wake(("bucket", bucket.key))
+        limits = self.limits_of(row.connector)
+        for charge in self.rules_of(row.connector).minimum_calls:
+            for bucket in limits.of(charge, row.connector):
+                if bucket.reserved.pop(row.batch_id, None):
+                    self.queue.wake(("bucket", bucket.key))
 
     def data_set(self, key: str) -> DataSet:
         return self.data_sets.get(key) or DataSet(key)
