@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from app.domain.coverage import add
 from app.domain.errors import ErrorClass, Failure
 from app.domain.intake import Refused, judge
 from app.domain.messages import Accept, Cancel, Offer, StepOutcome
+from app.domain.rows import Batch
 from app.domain.state import State
 from app.testing.planning import NOW, REPORT, TODAY, accept, batches, facts, request_id, stored, take
 from tests.property.merging_model import closed, report, rules_with
@@ -318,7 +320,12 @@ def test_one_of_two_that_ask_for_the_same_leaves_without_a_look_at_all_others(mo
     take(state, *(accept(n, TODAY - 9, TODAY - 4, accepted_at=NOW + n) for n in (1, 2, 3)))
     looked: list[str] = []
     whole = refit.fit
-    monkeypatch.setattr(refit, "fit", lambda *given: looked.append(given[1].batch_id) or whole(*given))
+
+    def seen(state: State, batch: Batch, names: Sequence[str]) -> refit.Fit:
+        looked.append(batch.batch_id)
+        return whole(state, batch, names)
+
+    monkeypatch.setattr(refit, "fit", seen)
     leave(state, 1)
     assert not looked
     (batch,) = batches(state)
