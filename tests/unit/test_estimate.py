@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
 from app.domain import closing, estimate, rhythm
 from app.domain.messages import Ask, Offer, Returned, StepOutcome, Tick
-from app.domain.model import Quota
+from app.domain.model import Days, Quota
 from app.domain.pace import Ratios, Turns
 from app.domain.rate_limit import Bucket
 from app.domain.rows import Request
 from app.domain.state import State, restore
-from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, request_id, result_of, rules, take
+from app.testing.planning import NOW, REPORT, TODAY, Rows, accept, facts, quota, request_id, result_of, rules, take
 
 HOLD_MS = 2_000
 DAY_MS = 86_400_000
@@ -212,6 +213,83 @@ def test_a_full_bucket_frees_its_slots_in_the_rhythm_in_which_they_were_spent() 
     assert rhythm.nth_free_at(bucket, now, 1, heard_at=now) == now + 300_000
     bucket = Bucket(bucket.key, bucket.quota, bucket.lifetime_ms, bucket.guard_ms)
     assert [rhythm.nth_free_at(bucket, now, n, heard_at=now) - now for n in (3, 4)] == [0, 60_001]
+
+
+def test_a_call_that_is_out_for_long_frees_its_slot_now_at_the_earliest() -> None:
+    state, offers = begun(quota(limit=4, period_ms=1_000), slots=4)
+    take(state, *(Ask(o.batch_id, "w", o.batch_id, o.epoch, 0, "reports") for o in offers))
+    (bucket,) = state.limits_of_type("DV360").buckets.values()
+    now = NOW + 60_000
+    after_ms = [rhythm.nth_free_at(bucket, now, n, heard_at=NOW) - now for n in (1, 4, 5, 41)]
+    assert after_ms == [0, 0, 1_001, 10_010]
+
+
+def test_an_accounts_long_quota_keeps_only_who_spends_from_it() -> None:
+    state, _ = begun(quota("per_hour", 6, 3_600_000, scope="account"), minimum=3, slots=1, waiting=100)
+    other = accept(500, TODAY, TODAY, connector=facts(500))
+    same = [accept(n, day, day, connector=facts(500)) for n, day in ((501, TODAY - 9), (502, TODAY - 19))]
+    take(state, other, *same)
+    first, second, third = sorted(
+        state.near.waiting(f"{facts(500).connector_id}|{REPORT}", Days(TODAY - 19, TODAY)),
+        key=lambda name: state.queue.position(name) or 0,
+    )
+    hours = [estimate.raw_ms(state, state.batches[name]) / 3_600_000 for name in (first, second, third)]
+    assert max(hours[:2]) < 0.1, "the hundred before them are of other accounts"
+    assert hours[2] >= 0.5
+
+
+def test_a_fetch_that_a_new_owner_found_under_way_says_nothing_of_how_long_one_holds_a_slot() -> None:
+    rows, rule = Rows(), rules([quota("per_minute", 100, 60_000)], minimum=1)
+    changes = take(State(rule, now=NOW), *(accept(n, TODAY, TODAY, connector=facts(n)) for n in range(1, 11)))
+    rows.write(changes)
+    state = restore(rule, rows.read(), NOW)
+    for n, offer in enumerate(changes.offers):
+        take(state, Ask(f"a{n}", "w", offer.batch_id, offer.epoch, 0, "reports"))
+        take(state, StepOutcome(offer.batch_id, offer.epoch, 0, "w", 1, file=result_of(offer)), at=state.now + 1_000)
+    assert state.pace.hold_ms.value == HOLD_MS
+    assert state.pace.calls("per_minute") == 0
+
+
+def test_reports_that_wait_at_the_provider_keep_those_behind_them() -> None:
+    """Slots are free; what is short is the number of reports, and each takes half an hour."""
+    rule = rules([quota("per_minute", 1_000, 60_000)])
+    bounded = replace(rule.connectors["DV360"], max_remote_jobs=2)
+    state, half_an_hour = State(replace(rule, connectors={"DV360": bounded}), now=NOW), 1_800_000
+    offers = take(state, *(accept(n, TODAY, TODAY, connector=facts(n)) for n in range(1, 22))).offers
+    for _ in range(6):
+        polls = []
+        for o in offers:
+            outcome = StepOutcome(o.batch_id, o.epoch, 0, "w", 2, remote={"report": "1"}, poll_after_s=1_800.0)
+            polls.append(take(state, outcome))
+        assert len(state.in_flight["DV360"]) == 2
+        due = take(state, Tick(), at=state.now + half_an_hour).offers
+        done = [StepOutcome(o.batch_id, o.epoch, o.step_no, "w", 3, file=result_of(o)) for o in due]
+        offers = take(state, *done).offers
+    last = max(state.queue, key=lambda name: state.queue.position(name) or 0)
+    ahead = len(state.queue) - 1
+    raw = estimate.raw_ms(state, state.batches[last])
+    assert raw == pytest.approx((ahead + 1) * half_an_hour / 2, rel=0.05)
+
+
+def test_a_new_owner_does_not_know_how_long_the_reports_took_that_it_found() -> None:
+    rows, rule = Rows(), rules(minimum=1)
+    changes = take(State(rule, now=NOW), accept(1, TODAY, TODAY))
+    rows.write(changes)
+    state, (offer,) = restore(rule, rows.read(), NOW), changes.offers
+    take(state, StepOutcome(offer.batch_id, offer.epoch, 0, "w", 1, file=result_of(offer)), at=NOW + 5_000)
+    assert state.pace.job_ms.count == 0
+
+
+def test_what_is_borrowed_from_waits_of_another_size_stays_within_a_size() -> None:
+    """Waits of moments that became hours lie a thousand times apart; a day is not three years for that."""
+    state = State(rules(), now=NOW)
+    known = Ratios()
+    for n in range(2_000):
+        known = estimate.learned(known, math.log(3_600) * (n % 4))
+    state.ratios["3:0"] = known
+    told = estimate._calibrated(state, 3, DAY_MS)
+    assert told.p50_s == pytest.approx(DAY_MS / 1_000)
+    assert told.p90_s <= 4.01 * DAY_MS / 1_000
 
 
 def test_only_what_a_quota_counts_is_a_call_of_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,9 @@ from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Ask, Cancel, StepOutcome, Tick
 from app.domain.state import Changes, State
 from app.testing.planning import (
+    CATALOGUE,
     NOW,
+    REPORT,
     TODAY,
     accept,
     batches,
@@ -261,3 +264,10 @@ def test_a_request_is_running_while_one_of_its_fetches_is(how: str) -> None:
     request = state.requests[accept(2, 0, 0).request_id]
     assert {state.batches[p].state for p in request.parts} >= {"leased"}
     assert request.state == "running"
+
+
+def test_a_report_without_a_bound_of_retention_keeps_its_oldest_days() -> None:
+    endless = {"DV360": {REPORT: replace(CATALOGUE["DV360"][REPORT], retention_days=0)}}
+    state = State(replace(rules(), catalogue=endless), now=NOW)
+    (offer,) = take(state, accept(1, TODAY - 2_000, TODAY - 1_990)).offers
+    assert ends(take(state, ended(offer, file=result_of(offer))))[request_id(1)]["records_fetched"] == 22
