@@ -60,14 +60,14 @@ def freeze(state: State, request: Request, batch: Batch | None) -> Request:
     """Notes what is expected of a request when it is shown first, so that its start can be compared with it."""
     if request.expected_ms is not None or request.started_at is not None or batch is None or batch.state != "queued":
         return request
-    return replace(request, expected_ms=raw_ms(state, batch))
+    return replace(request, expected_ms=raw_ms(state, batch), expected_class=batch.priority_class)
 
 
 def learn(state: State, request: Request) -> None:
     """A request starts: its real wait against what was expected of it."""
     if not request.expected_ms or request.started_at is not None:
         return
-    class_, size = request.accept.priority_class, _size(request.expected_ms)
+    class_, size = request.expected_class or request.accept.priority_class, _size(request.expected_ms)
     old = state.ratios.get(_key(class_, size)) or _known(state, class_, size)
     wait_ms = max(0, state.now - request.accept.accepted_at)
     ratio = math.log((wait_ms + _FLOOR_MS) / (request.expected_ms + _FLOOR_MS))

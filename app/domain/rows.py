@@ -28,6 +28,8 @@ class Request:
     rounds: int = 0
     expected_ms: int | None = None
     """The raw estimate of its wait when it was shown first."""
+    expected_class: int | None = None
+    """The class of its batch then: what was told is what was learned of that class."""
     kept: tuple[Run, ...] = ()
     """What its ended parts brought, without digests, where a later file of another request may replace it: others'
     columns that do not add up, and for who wants fresh figures all that was held before."""

@@ -96,6 +96,14 @@ def test_estimates_are_frozen_when_first_shown_and_learned_from_at_the_start() -
     assert row.count == 1
 
 
+def test_who_shares_a_better_batch_teaches_of_its_class() -> None:
+    state, (offer,) = begun(waiting=0)
+    both = (accept(n, TODAY, TODAY, connector=facts(9), priority_class=class_) for n, class_ in ((8, 1), (9, 5)))
+    take(state, *both)
+    changes = take(state, StepOutcome(offer.batch_id, offer.epoch, 0, "w", 1, file=result_of(offer)), at=NOW + 9_000)
+    assert [key[:4] for key in changes.rows if key.startswith("e/")] == ["e/1:"]
+
+
 @pytest.mark.parametrize(("middle", "sigma"), [(0.0, 0.5), (1.2, 0.5), (-1.0, 0.3), (0.0, 1.5)])
 def test_whatever_is_left_out_is_learned(middle: float, sigma: float) -> None:
     """Nine of ten start by p90 and half by p50, though the raw estimate is off by any factor."""
