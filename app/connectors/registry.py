@@ -9,6 +9,7 @@ from app.config_sections import Ttd
 from app.connectors.dv360.client import Dv360Connector
 from app.connectors.google_ads.client import GoogleAdsConnector
 from app.connectors.hosts import Hosts
+from app.connectors.ttd.client import AUTH_HEADER as TTD_AUTH_HEADER
 from app.connectors.ttd.client import TtdConnector
 from app.domain.model import Catalogue, ConnectorType
 from app.ports import Connector
@@ -52,7 +53,7 @@ def _ttd(ttd: Ttd) -> Connector:
 
 
 def _ttd_hosts(ttd: Ttd) -> Hosts:
-    return Hosts((ttd.api_url, *_views(ttd)), ttd.download_hosts, ttd.allow_private_hosts, token_header="TTD-Auth")
+    return Hosts((ttd.api_url, *_views(ttd)), ttd.download_hosts, ttd.allow_private_hosts, TTD_AUTH_HEADER)
 
 
 def _views(ttd: Ttd) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from app.domain.model import ConnectorType, Quota, ReportType
 from app.ports import Account, Calls, HttpAnswer, HttpStream, Ready, Running
 
 API_URL = "https://api.thetradedesk.com/v3/"
+AUTH_HEADER = "TTD-Auth"
+"""Carries the bare token; with ``Authorization`` beside it a call is an error."""
 TEMPLATE_PREFIX = "connector"
 POLL_SCHEDULE_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Nothing is published of how long reports take: the ladder of the other report that is polled for."""

@@ -2,8 +2,8 @@
 
 The form: a header line and one line per row, nothing else. No source shows a totals row, a footer or a count of rows,
 so what tells a whole file from one that was cut is the transport: the length that was announced, or the end of a
-chunked body. Where no length was announced, the last row must have ended as well. A provider that itself ends a body between
-two rows, and says that this is all, cannot be told from one that has no more rows.
+chunked body. Where no length was announced, the last row must have ended as well. A provider that itself ends a body
+between two rows, and says that this is all, cannot be told from one that has no more rows.
 """
 
 from __future__ import annotations
