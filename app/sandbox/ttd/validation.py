@@ -77,6 +77,6 @@ def _day(body: Mapping[str, Any], name: str, faults: list[tuple[str, str]]) -> d
 def _is_zone(name: Any) -> bool:
     try:
         ZoneInfo(name)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         return False
     return bool(name)
