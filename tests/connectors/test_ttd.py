@@ -11,7 +11,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from app.config import Settings
+from app.config import Settings, effective_quotas
 from app.connectors import schemas
 from app.connectors.hosts import Hosts
 from app.connectors.registry import connectors_of, hosts_of
@@ -315,6 +315,12 @@ def test_each_endpoint_is_counted_by_itself_for_each_user() -> None:
     assert all(quota.source and quota.connector_type == "TTD" for quota in QUOTAS)
     assert len({quota.name for quota in QUOTAS}) == len(QUOTAS)
     assert set(TtdConnector.minimum_calls) == {"templates", "schedules", "executions"}
+
+
+def test_a_set_limit_is_that_of_every_endpoint_a_fetch_calls() -> None:
+    settings = Settings.load({"CONNECTOR__RATE_LIMIT__TTD__REQUESTS_PER_MINUTE": "50"})
+    found = {quota.charge: quota.limit for quota in effective_quotas(QUOTAS, settings)}
+    assert found == {"templates": 50, "schedules": 50, "executions": 50, "files": 50, "entities": 100}
 
 
 def test_settings_reach_the_adapter() -> None:

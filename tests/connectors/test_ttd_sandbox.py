@@ -197,6 +197,10 @@ async def test_a_report_keeps_the_figures_of_when_it_was_scheduled(tmp_path: Pat
         fetch.sandbox.restate_ttd(ADVERTISER, FIRST, LAST)
         rows = fetch.rows(await fetch.step(replace(start(), step="poll", remote=started.remote)))
         assert rows == before != fetch.truth()
+        fetch.sandbox.restate_ttd(ADVERTISER, FIRST, FIRST)
+        again = fetch.rows(await fetch.run(start(run=2)))
+        assert again == fetch.truth()
+        assert again[:5] != rows[:5]
 
 
 async def test_an_execution_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
