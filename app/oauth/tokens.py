@@ -308,7 +308,8 @@ class GrantTokenSource:
         await self._cache.drop(cache_key(row.grant_id))
         if self._on_refused is not None:
             await self._on_refused(row.org_id, row.grant_id, row.version)
-        raise _reauthorise("invalid_grant") from None
+        # Only a token endpoint has a word for it; a key or a login is refused by a status.
+        raise _reauthorise("invalid_grant" if row.kind == "refresh_token" else "401") from None
 
     async def _key_refused(self, row: Grant) -> NoReturn:
         """A key that is not taken is dead, for there is nothing to renew it with: only its owner can bring another.

@@ -116,7 +116,8 @@ async def test_a_new_refresh_token_is_stored_encrypted_and_used(lab: Lab) -> Non
 async def test_an_api_key_is_sent_as_it_is(lab: Lab) -> None:
     facts, source = await lab.connect("canary-key", kind="api_key"), lab.source()
     assert await source.access_token(facts.org_id, facts.grant_id) == "canary-key"
-    assert (await failing(source, facts, rejected="canary-key")).code == "reauthorise"
+    found = await failing(source, facts, rejected="canary-key")
+    assert (found.code, found.provider_code, found.retryable) == ("reauthorise", "401", False)
     assert lab.refused == [(facts.org_id, facts.grant_id)]
     assert (await failing(source, facts)).code == "reauthorise"
     await lab.connect("canary-new", kind="api_key")
