@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.connectors import csv_block
 from app.connectors.ttd import report_csv, reports
 from app.connectors.ttd.cutter import Cutter
 from app.domain.errors import ErrorClass, ProviderError
@@ -66,6 +69,32 @@ async def test_pieces_of_any_size_give_the_same_rows(size: int) -> None:
     assert [each["campaign_name"] for each in rows] == names
 
 
+NAMES = st.lists(st.text('ab ,;"\n=ü', max_size=6), max_size=12)
+
+
+@given(NAMES, st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(1, 300), st.booleans())
+def test_any_names_in_any_pieces_are_read_as_they_were_written(
+    names: list[str], sizes: list[int], block: int, announced: bool
+) -> None:
+    """The reference is the standard library's writer and reader of CSV."""
+    out = io.StringIO()
+    rows = [ttd_row(1 + at % 7, f"c{at}", Campaign=name) for at, name in enumerate(names)]
+    csv.writer(out, lineterminator="\n").writerows([HEADER, *rows])
+    content = out.getvalue().encode()
+    cutter, blocks, at = Cutter(block), list[bytes](), 0
+    while at < len(content):
+        size = sizes[len(blocks) % len(sizes)]
+        blocks += [b"", *cutter.feed(content[at : at + size])]
+        at += size
+    blocks += cutter.finish(announced=announced)
+    assert cutter.header == HEADER
+    job, found = ttd_offer("poll"), list[Any]()
+    plan = csv_block.layout(report_csv._FORM, job, reports.columns(job), HEADER)
+    for one in filter(None, blocks):
+        found += csv_block.parse(one, plan).column("campaign_name").to_pylist()
+    assert found == names
+
+
 async def test_cut_within_a_row_is_never_a_report() -> None:
     content = ttd_text([ttd_row(day, f"c{campaign}") for day in range(1, 8) for campaign in range(20)]).encode()
     ends = {at + 1 for at, byte in enumerate(content) if byte == 10}
@@ -112,8 +141,6 @@ async def test_thousands_separators() -> None:
 
 @given(st.decimals(min_value=0, max_value=Decimal("999999999999.999999"), places=6))
 def test_money_is_what_was_written(amount: Decimal) -> None:
-    from app.connectors import csv_block
-
     job = ttd_offer("poll")
     plan = csv_block.layout(report_csv._FORM, job, reports.columns(job), HEADER)
     cells = ttd_row(1, **{COST: f"{amount:f}"})

@@ -33,7 +33,8 @@ NO_CONTENT = 240
 """A success without a body."""
 
 _ID = re.compile(r"[0-9]{1,19}")
-_ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ACCOUNT = re.compile(r"[!-~]{1,64}")
+"""An advertiser's or partner's id. Its form is nowhere told, and it becomes no part of a URL: visible characters do."""
 _FILE_TYPES = ("text/csv", "text/plain", "application/csv", "application/octet-stream", "binary/octet-stream", "")
 _MOST_REFUSAL = 64 * 1024
 _PAGE = 500
@@ -106,7 +107,7 @@ class TtdConnector:
     async def _start(self, offer: Offer, calls: Calls) -> Running:
         """The schedule comes last, and what failed or died before it has made no report."""
         if not _ACCOUNT.fullmatch(offer.connector.account_id):
-            message = "a Trade Desk account is named by its advertiser id: letters and digits"
+            message = "a Trade Desk account is named by its advertiser id, without spaces"
             raise ProviderError(Failure(ErrorClass.INVALID_REQUEST, "invalid_account", message, retryable=False))
         template_id = await self._template(offer, calls)
         body = reports.schedule(offer, template_id)
