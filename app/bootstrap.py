@@ -26,6 +26,7 @@ from app.domain.lanes import Fairness
 from app.domain.messages import Offer, StepOutcome
 from app.domain.retry import RetryPolicy
 from app.domain.rules import ConnectorRules, Rules
+from app.oauth.login_endpoint import LoginEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
@@ -182,6 +183,16 @@ class Fetching:
         private = [name for h in self.hosts.values() for name in h.private_names()]
         oauth = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
         google, breaker = self.settings.providers.google, self.settings.circuit_breaker
+        logins = LoginEndpoint(
+            "ttd",
+            f"{self.settings.providers.ttd.api_url.rstrip('/')}/authentication",
+            session=oauth,
+            clock=self.clock,
+            timeout_s=self.settings.call.token_timeout_s,
+            failure_threshold=breaker.failure_threshold,
+            recovery_s=breaker.recovery_timeout,
+            success_threshold=breaker.success_threshold,
+        )
         endpoint = TokenEndpoint(
             "google",
             str(google.token_url),
@@ -196,7 +207,7 @@ class Fetching:
         )
         stores = self.stores
         tokens = GrantTokenSource(
-            stores.grants, stores.vault, {"google": endpoint}, self.clock, cache=stores.cache,
+            stores.grants, stores.vault, {"google": endpoint, "ttd": logins}, self.clock, cache=stores.cache,
             on_refused=self.on_refused,
             observe=lambda provider, outcome: self.metrics.token_refresh_total.labels(provider, outcome).inc(),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from app.connectors.session import AlreadyDeparted, RefusedAddress
 from app.domain.errors import ErrorClass, Failure, ProviderError
 
 _SECRET = re.compile(
-    r"(?i)(bearer\s+|access_token=|refresh_token=|x-goog-signature=|signature=)[^\s&\"']+|ya29\.[^\s\"']+"
+    r"(?i)(bearer\s+|ttd-auth:\s*|access_token=|refresh_token=|x-goog-signature=|signature=)[^\s&\"']+|ya29\.[^\s\"']+"
 )
 # Control characters, and those that reorder or hide text on a screen (Unicode bidi controls, zero width).
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")

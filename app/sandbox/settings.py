@@ -9,6 +9,10 @@ from urllib.parse import urlsplit
 
 from app.sandbox.dv360.state import Duration, Fixed, Quirks
 from app.sandbox.quotas import GOOGLE_QUOTAS, QuotaRule
+from app.sandbox.ttd.quotas import TTD_QUOTAS
+
+QUOTAS: tuple[QuotaRule, ...] = (*GOOGLE_QUOTAS, *TTD_QUOTAS)
+"""What all providers count."""
 
 CLIENT_ID = "sandbox-client"
 CLIENT_SECRET = "sandbox-secret"
@@ -40,7 +44,7 @@ class SandboxSettings:
     link_seconds: float = 900.0
     latency_s: float = 0.0
     retention_months: int = 24
-    quotas: tuple[QuotaRule, ...] = GOOGLE_QUOTAS
+    quotas: tuple[QuotaRule, ...] = QUOTAS
     dialect: str = "429"
     enforce: bool = True
     quirks: Quirks = field(default_factory=Quirks)
@@ -51,9 +55,10 @@ class SandboxSettings:
 def provider_env(
     api_url: str, storage_url: str, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET
 ) -> dict[str, str]:
-    """The environment that makes a worker take this sandbox for DV360, Google Ads and Google's token endpoint."""
+    """The environment that makes a worker take this sandbox for the providers and their token endpoints."""
     dv360, google = "CONNECTOR__PROVIDERS__DV360__", "CONNECTOR__PROVIDERS__GOOGLE__"
     google_ads = "CONNECTOR__PROVIDERS__GOOGLE_ADS__"
+    ttd = "CONNECTOR__PROVIDERS__TTD__"
     return {
         f"{dv360}REPORTS_URL": f"{api_url}/doubleclickbidmanager/v2/",
         f"{dv360}API_URL": f"{api_url}/displayvideo/v4/",
@@ -61,6 +66,9 @@ def provider_env(
         f"{dv360}ALLOW_PRIVATE_HOSTS": "true",
         f"{google_ads}API_URL": f"{api_url}/googleads/v26/",
         f"{google_ads}ALLOW_PRIVATE_HOSTS": "true",
+        f"{ttd}API_URL": f"{api_url}/ttd/v3/",
+        f"{ttd}DOWNLOAD_HOSTS": urlsplit(storage_url).netloc,
+        f"{ttd}ALLOW_PRIVATE_HOSTS": "true",
         f"{google}TOKEN_URL": f"{api_url}/oauth2/token",
         f"{google}AUTH_URL": f"{api_url}/oauth2/auth",
         f"{google}REVOKE_URL": f"{api_url}/oauth2/revoke",

@@ -14,6 +14,7 @@ from app.config import Settings
 from app.domain.errors import Failure, ProviderError
 from app.domain.model import ConnectorFacts
 from app.oauth.access import TokenCache
+from app.oauth.login_endpoint import LoginEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
@@ -32,10 +33,11 @@ class MovedClock:
     """Wall and monotonic time, moved by hand."""
 
     def __init__(self) -> None:
+        self.start_s = 1_795_000_000.0
         self.seconds = 0.0
 
     def now(self) -> int:
-        return int((1_795_000_000 + self.seconds) * 1000)
+        return int((self.start_s + self.seconds) * 1000)
 
     def monotonic(self) -> float:
         return self.seconds
@@ -55,6 +57,7 @@ class Lab:
     outcomes: list[str] = field(default_factory=list)
     published: list[ConnectorFacts] = field(default_factory=list)
     closers: list[Callable[[], object]] = field(default_factory=list)
+    logins: str = "http://127.0.0.1:1/"
     org_id: int = field(default_factory=lambda: uuid.uuid4().int % 2**31)
 
     def database(self, dsn: str | None = None) -> Database:
@@ -79,8 +82,10 @@ class Lab:
         async def on_refused(org_id: int, grant_id: str, _version: int) -> None:
             self.refused.append((org_id, grant_id))
 
+        logins = LoginEndpoint("ttd", self.logins, session=self.session, clock=self.clock, timeout_s=timeout_s)
+        endpoints = {"google": self.endpoint(timeout_s), "ttd": logins}
         made = GrantTokenSource(
-            PostgresGrantStore(self.database(dsn)), self.vault, {"google": self.endpoint(timeout_s)}, self.clock,
+            PostgresGrantStore(self.database(dsn)), self.vault, endpoints, self.clock,
             cache=cache or self.cache(), on_refused=on_refused,
             observe=lambda _provider, outcome: self.outcomes.append(outcome),
         )  # fmt: skip
@@ -90,11 +95,18 @@ class Lab:
     async def connect(
         self, secret: str = SECRET, *, kind: str = "refresh_token", account: str = "a1"
     ) -> ConnectorFacts:
+        return await self.connect_with(
+            {kind: secret}, kind="DV360" if kind == "refresh_token" else "TTD", account=account
+        )
+
+    async def connect_with(
+        self, credentials: dict[str, str], *, kind: str = "TTD", account: str = "a1"
+    ) -> ConnectorFacts:
         async def publish(facts: ConnectorFacts) -> None:
             self.published.append(facts)
 
         return await add_connector(
-            self.org_id, "TTD" if kind == "api_key" else "DV360", account, {kind: secret}, currency="EUR",
+            self.org_id, kind, account, credentials, currency="EUR",
             stores=PostgresConnectorStore(self.database()), vault=self.vault, publish=publish,
         )  # fmt: skip
 
