@@ -27,6 +27,7 @@ from app.domain.lanes import Fairness
 from app.domain.messages import Offer, StepOutcome
 from app.domain.retry import RetryPolicy
 from app.domain.rules import ConnectorRules, Rules
+from app.oauth.login_endpoint import LoginEndpoint
 from app.oauth.meta_endpoint import MetaTokenEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
@@ -183,34 +184,35 @@ class Fetching:
     def _open(self) -> Outgoing:
         private = [name for h in self.hosts.values() for name in h.private_names()]
         oauth = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        providers = self.settings.providers
-        endpoints = {"google": self._endpoint(TokenEndpoint, "google", providers.google, oauth)}
-        if providers.meta.client_id:
-            endpoints["meta"] = self._endpoint(MetaTokenEndpoint, "meta", providers.meta, oauth)
         stores = self.stores
         tokens = GrantTokenSource(
-            stores.grants, stores.vault, endpoints, self.clock, cache=stores.cache,
+            stores.grants, stores.vault, self._endpoints(oauth), self.clock, cache=stores.cache,
             on_refused=self.on_refused,
             observe=lambda provider, outcome: self.metrics.token_refresh_total.labels(provider, outcome).inc(),
         )  # fmt: skip
         return Outgoing(provider_session(private), oauth, tokens)
 
-    def _endpoint(
-        self, kind: type[TokenEndpoint], name: str, provider: OAuthProvider, session: aiohttp.ClientSession
-    ) -> TokenEndpoint:
-        breaker = self.settings.circuit_breaker
-        return kind(
-            name,
-            str(provider.token_url),
-            provider.client_id,
-            provider.client_secret.get_secret_value(),
-            session=session,
-            clock=self.clock,
-            timeout_s=self.settings.call.token_timeout_s,
-            failure_threshold=breaker.failure_threshold,
-            recovery_s=breaker.recovery_timeout,
-            success_threshold=breaker.success_threshold,
-        )
+    def _endpoints(self, session: aiohttp.ClientSession) -> dict[str, TokenEndpoint]:
+        """Where each provider's tokens come from."""
+        providers, breaker = self.settings.providers, self.settings.circuit_breaker
+        limits: dict[str, Any] = {
+            "timeout_s": self.settings.call.token_timeout_s,
+            "failure_threshold": breaker.failure_threshold,
+            "recovery_s": breaker.recovery_timeout,
+            "success_threshold": breaker.success_threshold,
+        }
+
+        def of(kind: type[TokenEndpoint], name: str, oauth: OAuthProvider) -> TokenEndpoint:
+            url, secret = str(oauth.token_url), oauth.client_secret.get_secret_value()
+            return kind(name, url, oauth.client_id, secret, session=session, clock=self.clock, **limits)
+
+        logins = f"{providers.ttd.api_url.rstrip('/')}/authentication"
+        found = {
+            "google": of(TokenEndpoint, "google", providers.google),
+            "ttd": LoginEndpoint("ttd", logins, session=session, clock=self.clock, **limits),
+        }
+        # Without an application of one's own there is nobody to exchange a token for; that of a system user needs none.
+        return found | ({"meta": of(MetaTokenEndpoint, "meta", providers.meta)} if providers.meta.client_id else {})
 
     async def close(self) -> None:
         if self.outgoing is not None:

@@ -180,18 +180,23 @@ class Provider(Section):
     allow_private_hosts: bool = False
 
 
+PollSchedule = Annotated[tuple[Seconds, ...], BeforeValidator(listed), Field(min_length=1)]
+_LADDER_S: Final = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+
+
 class Dv360(Provider):
     api_url: Url = "https://displayvideo.googleapis.com/v4/"
     reports_url: Url = "https://doubleclickbidmanager.googleapis.com/v2/"
     download_hosts: Listed = ("storage.googleapis.com",)
-    poll_schedule_s: Annotated[tuple[Seconds, ...], BeforeValidator(listed), Field(min_length=1)] = (
-        5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0,
-    )  # fmt: skip
+    poll_schedule_s: PollSchedule = _LADDER_S
 
 
 class Ttd(Provider):
     api_url: Url = "https://api.thetradedesk.com/v3/"
     graphql_url: Url = "https://api.thetradedesk.com/graphql"
+    view_hosts: Listed = ()
+    template_prefix: str = Field("connector", pattern=r"^[ -~]{1,80}$")
+    poll_schedule_s: PollSchedule = _LADDER_S
 
 
 class Meta(Provider, OAuthProvider):

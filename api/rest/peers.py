@@ -48,13 +48,19 @@ class Peers:
     async def ask(self, request: web.Request, owner: str, path: str, body: bytes | None = None) -> Told | None:
         """What the worker at ``owner`` (a base URL) answers the caller of ``request`` to a GET of ``path`` or, with a
         body, a POST. None for any answer but a JSON object with status 200, and for none."""
+        return (await self.reach(request, owner, path, body))[1]
+
+    async def reach(
+        self, request: web.Request, owner: str, path: str, body: bytes | None = None
+    ) -> tuple[int, Told | None]:
+        """The same with the status of the answer, 0 for none."""
         try:
-            told = await self._ask(request, owner + path, body)
+            status, told = await self._ask(request, owner + path, body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._note_silence(owner, type(error).__name__)
-            return None
+            return 0, None
         self._silent.discard(owner)
-        return told
+        return status, told
 
     def _note_silence(self, owner: str, error: str) -> None:
         """Once for each worker that falls silent, not for each caller."""
@@ -62,7 +68,7 @@ class Peers:
             self._silent.add(owner)
             log.warning("a worker does not answer", extra={"owner": owner, "error": error})
 
-    async def _ask(self, request: web.Request, url: str, body: bytes | None) -> Told | None:
+    async def _ask(self, request: web.Request, url: str, body: bytes | None) -> tuple[int, Told | None]:
         headers = {FORWARDED: "1", hdrs.AUTHORIZATION: request.headers[hdrs.AUTHORIZATION]}
         method = hdrs.METH_GET
         if body is not None:
@@ -72,7 +78,7 @@ class Peers:
         async with calling as answer:
             raw = await _whole(answer) if answer.status == 200 else None
         told = None if raw is None else orjson.loads(raw)
-        return Told(told, raw) if raw is not None and isinstance(told, dict) else None
+        return answer.status, Told(told, raw) if raw is not None and isinstance(told, dict) else None
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from api.rest import parameters
 from api.rest.auth import Principal
-from api.rest.live import REQUESTS, body_of
+from api.rest.live import REQUESTS, body_of, unheard
 from api.rest.problem import Problem
 from api.rest.services import AWAY, SERVICES, RestServices
 from app.domain.identity import normalise, uuid7_millis
@@ -37,6 +37,8 @@ async def get(request: web.Request, principal: Principal) -> web.Response:
         view = await find(services, request_id)
     if view is None:
         body = services.published.body(request_id, principal.org_id)
+        if body is None and request_id not in services.published:
+            body = await unheard(request, request_id)
     else:
         services.published.forget(request_id)
         body = await body_of(request, view) if view.org_id == principal.org_id else None

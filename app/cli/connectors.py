@@ -29,7 +29,11 @@ def add(
     account: Annotated[str, typer.Option(help="The account's id at the provider.")],
     credentials: Annotated[
         Path,
-        typer.Option(help='JSON file: {"refresh_token": "..."} or {"api_key": "..."}.', exists=True, dir_okay=False),
+        typer.Option(
+            help='JSON file: {"refresh_token": "..."}, {"api_key": "..."} or {"login": "...", "password": "..."}.',
+            exists=True,
+            dir_okay=False,
+        ),
     ],
     time_zone: Annotated[str, typer.Option(help="The account's own zone, which its days are in.")] = "UTC",
     currency: Annotated[str | None, typer.Option(help="The account's currency, ISO 4217.")] = None,

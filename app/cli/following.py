@@ -54,7 +54,7 @@ async def states(asked: Service, request_id: str) -> AsyncIterator[dict[str, Any
             now = time.monotonic()
             if not _passing(error, now - heard, known=known):
                 raise
-            if isinstance(error, Unreachable) and not told:
+            if not told:
                 say(f"{error}; asking again")
                 told = True
         else:

@@ -180,7 +180,7 @@ def _refuse_taken(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            advice = "stop it, or take another port: connector up --port 0"
+            advice = "make down ends this folder's own; or take another port: connector up --port 0"
             raise CommandFailed(f"port {port} is taken by another program", advice=advice, code=NOT_READY) from None
 
 

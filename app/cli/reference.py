@@ -22,8 +22,8 @@ standard error.
 | 78 | the settings are wrong |
 | 130 | ended by Ctrl-C |
 
-An error is one sentence, and on the line below the next command to type. `CONNECTOR_DEBUG=1` shows the traceback
-instead.
+An error is one sentence; where a command helps on, it stands on the line below. `CONNECTOR_DEBUG=1` shows the traceback
+instead. Times are UTC.
 
 Commands that ask REST find it at `CONNECTOR_URL`, else where the settings or the local stack say. They send the token
 `CONNECTOR_TOKEN`; without it the local stack's issuer signs one for `--org`.

@@ -41,7 +41,7 @@ def _text(status: int, slug: str, body: Mapping[str, Any], path: str, caller: Ca
         return _missing(path, caller)
     if slug == "unauthenticated":
         whose = TOKEN if caller.given else "the token of the local stack's issuer"
-        return f"{whose} is not accepted: it is expired, or of another issuer"
+        return f"{whose} is not accepted: it is no token, expired, or of another issuer"
     if slug in _DETAIL_SAYS_ALL and detail:
         return detail
     if faults:

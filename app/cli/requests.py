@@ -37,7 +37,8 @@ def register(app: typer.Typer) -> None:
 def status(request: MaybeRequest = None, org: Org = None, as_json: AsJson = False) -> None:
     """Print what became of a request.
 
-    Where the service does not answer, PostgreSQL's history is read instead. Exit code 4 when there is none.
+    Where the service does not answer, PostgreSQL's history is read for a request that is named. Exit code 4 when there
+    is none.
 
     Example: connector status req_01999999999979998999999999999999 --json
     """

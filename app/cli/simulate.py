@@ -38,8 +38,8 @@ def simulate(
 ) -> None:
     """Run a workload through the planner in simulated time.
 
-    No broker and no provider: waits, quota use, calls saved, estimates and fairness of hours within seconds. The same
-    seed gives the same result.
+    No broker and no provider: waits, quota use, calls saved, estimates and fairness of hours within a minute or so. The
+    same seed gives the same result.
 
     Example: connector simulate dashboards --out page.html
     """
@@ -54,6 +54,10 @@ def simulate(
         raise CommandFailed(f"there is no folder {out.parent}", advice=f"mkdir -p {out.parent}", code=USAGE)
     known = declared()
     found = _load(scenario, known)
+    if out is not None:
+        # Now, not when what took an hour to run is to be kept.
+        with out.open("a"):
+            pass
     if seed is not None:
         found = found.model_copy(update={"seed": seed})
     _run(found, known, out=out, as_json=as_json)

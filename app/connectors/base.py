@@ -298,7 +298,7 @@ class ProviderHttp:
             json=call.json,
             data=call.form,
             params=call.params,
-            headers=_headers(call, token),
+            headers=_headers(call, {} if token is None else self._hosts.credentials(token)),
             allow_redirects=False,
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, connect=self._limits.connect_s, sock_read=self._limits.idle_s),
@@ -338,11 +338,8 @@ def _judged(exchange: _Exchange, failure: Failure) -> Ended:
     return Ended(exchange.latency_ms, ok=True, neutral=True)
 
 
-def _headers(call: _Call, token: str | None) -> dict[str, str]:
-    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip", **(call.headers or {})}
-    if token is not None:
-        headers["Authorization"] = f"Bearer {token}"
-    return headers
+def _headers(call: _Call, credentials: Mapping[str, str]) -> dict[str, str]:
+    return {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip", **(call.headers or {}), **credentials}
 
 
 def _lower(response: aiohttp.ClientResponse) -> dict[str, str]:

@@ -10,6 +10,7 @@ from yarl import URL
 
 from app.connectors.failures import not_allowed
 from app.connectors.session import is_global
+from app.domain.errors import ProviderError
 
 _DEFAULT_PORT = {"https": 443, "http": 80}
 
@@ -17,11 +18,17 @@ _DEFAULT_PORT = {"https": 443, "http": 80}
 @dataclass(frozen=True, slots=True)
 class Hosts:
     """``api`` base URLs (the only ones that get a token); ``downloads`` entries ``host`` or ``host:port`` (without a
-    port only the scheme's own); ``allow_private`` permits http and private addresses, for the sandbox."""
+    port only the scheme's own); ``allow_private`` permits http and private addresses, for the sandbox.
+    ``token_header`` carries the bare token where the provider wants that in place of ``Authorization: Bearer``."""
 
     api: tuple[str, ...]
     downloads: tuple[str, ...] = ()
     allow_private: bool = False
+    token_header: str = ""
+
+    def credentials(self, token: str) -> dict[str, str]:
+        """The header that a call with a token has."""
+        return {self.token_header: token} if self.token_header else {"Authorization": f"Bearer {token}"}
 
     def private_names(self) -> tuple[str, ...]:
         """Host names that ``session.provider_session`` must let resolve to private addresses; none unless allowed."""
@@ -29,6 +36,14 @@ class Hosts:
             return ()
         names = [URL(base).host for base in self.api] + [_split(entry)[0] for entry in self.downloads]
         return tuple(name for name in names if name)
+
+
+def same_origin(link: str, base: str) -> bool:
+    """Whether a link leads to where ``base`` does; False for a text that is no URL."""
+    try:
+        return _origin(_parsed(link)) == _origin(URL(base))
+    except ProviderError:
+        return False
 
 
 def checked(text: str, hosts: Hosts, *, authorised: bool) -> URL:

@@ -14,7 +14,7 @@ from app.domain.messages import Accept, Event, RequestView
 from app.domain.model import ConnectorFacts, RequestState
 from app.domain.rate_limit import Bucket, Window
 from app.domain.rows import Batch, Mark, Request
-from app.domain.state import State
+from app.domain.state import State, members_of
 
 MAX_ROUNDS = 3
 """A request is planned again at most this often after its fetches ended without all that it asked for."""
@@ -114,6 +114,7 @@ def fail(state: State, request: Request, failure: Failure, *, by: str = "fail") 
 
 def cancel(state: State, request: Request, reason: str) -> None:
     """Publishes ``fetch_cancelled``."""
+    request = _paid(state, request)
     event = events.fetch_cancelled(now=state.now, asked=asked(request), reason=reason)
     _close(state, request, lifecycle.move(request.state, "cancel"), event)
 
@@ -131,7 +132,20 @@ def expire(state: State, request: Request) -> None:
     failure = Failure(
         ErrorClass.DEADLINE, "deadline_passed", "The deadline passed before the data was there.", retryable=False
     )
-    fail(state, request, failure, by="expire")
+    fail(state, _paid(state, request), failure, by="expire")
+
+
+def _paid(state: State, request: Request) -> Request:
+    """The last one that leaves a fetch under way pays for its calls so far: nobody else will."""
+    for batch_id in request.parts:
+        batch = state.batches.get(batch_id)
+        if batch is None or batch.state == "queued":
+            continue
+        if [one.accept.request_id for one in members_of(state, batch)] == [request.accept.request_id]:
+            charge_members(state, batch, attempts=0)
+            state.put_batch(replace(batch, paid=batch.calls))
+            request = state.requests[request.accept.request_id]
+    return request
 
 
 def _close(
@@ -230,8 +244,9 @@ def rests(state: State, request: Request, but: str) -> bool:
 
 
 def progress(state: State, request: Request) -> int:
-    """Calls done of calls planned over all parts of a request, in percent; 100 only when completed."""
-    done, left = request.calls, 0
+    """Calls done of calls planned over all parts of a request, in percent; 100 only when completed. What was done in
+    vain is to be done again."""
+    done, left = request.calls - request.vain, 0
     for batch in (state.batches[p] for p in request.parts if p in state.batches):
         planned = sum(state.rules_of(batch.connector).minimum_calls.values())
         done += batch.calls
@@ -281,18 +296,21 @@ def share(total_micros: int, members: Iterable[str]) -> dict[str, int]:
 
 
 def charge_members(state: State, batch: Batch, *, attempts: int) -> None:
-    """Splits the batch's calls over its members, the parts summing exactly; each has made ``attempts`` more."""
+    """Splits the batch's calls over its members, the parts summing exactly; each has made ``attempts`` more. With none
+    the fetch has not ended, and begins anew."""
     whole, _, part = state.rules_of(batch.connector).cost_per_call.partition(".")
-    micros = batch.calls * (int(whole or 0) * 1_000_000 + int((part + "000000")[:6]))
+    calls = batch.calls - batch.paid
+    micros = calls * (int(whole or 0) * 1_000_000 + int((part + "000000")[:6]))
     live = [m for m in batch.members if m in state.requests]
     for name, cost in share(micros, live).items():
         row = state.requests[name]
         state.put_request(
             replace(
                 row,
-                calls=row.calls + batch.calls,
+                calls=row.calls + calls,
                 cost_micros=row.cost_micros + cost,
                 attempts=row.attempts + attempts,
+                vain=row.vain + (0 if attempts else batch.calls),
             )
         )
 

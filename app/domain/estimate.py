@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from app.domain import jobs, rhythm
 from app.domain.pace import Ratios
 from app.domain.rate_limit import LONG_PERIOD_MS, Bucket
 from app.domain.rows import Batch, Request
@@ -25,6 +26,8 @@ _PRIOR, _SLOWEST = 20, 0.005
 given long ago: a quicker one would swing."""
 _SMALLEST_STEP, _FAR, _MOST_TIMES = 0.01, 0.5, 6.0
 """Bounds of what one start changes, as logarithms, and of how many spreads the 90th percentile may lie off."""
+_SIZE = 4
+"""Estimates of one size differ by no more than this factor."""
 _FEWEST = 20
 """Starts from which on what was learned is told."""
 
@@ -57,14 +60,14 @@ def freeze(state: State, request: Request, batch: Batch | None) -> Request:
     """Notes what is expected of a request when it is shown first, so that its start can be compared with it."""
     if request.expected_ms is not None or request.started_at is not None or batch is None or batch.state != "queued":
         return request
-    return replace(request, expected_ms=raw_ms(state, batch))
+    return replace(request, expected_ms=raw_ms(state, batch), expected_class=batch.priority_class)
 
 
 def learn(state: State, request: Request) -> None:
     """A request starts: its real wait against what was expected of it."""
     if not request.expected_ms or request.started_at is not None:
         return
-    class_, size = request.accept.priority_class, _size(request.expected_ms)
+    class_, size = request.expected_class or request.accept.priority_class, _size(request.expected_ms)
     old = state.ratios.get(_key(class_, size)) or _known(state, class_, size)
     wait_ms = max(0, state.now - request.accept.accepted_at)
     ratio = math.log((wait_ms + _FLOOR_MS) / (request.expected_ms + _FLOOR_MS))
@@ -102,9 +105,19 @@ def _common(state: State, batch: Batch, until: int, now: int) -> float:
     found = max(first, ahead * slot if until else (ahead + 1) * slot, _calendar(state, batch, ahead, now))
     for bucket in _spent(state, batch):
         if bucket.quota.scope == "application" and not _long(bucket):
-            free = bucket.nth_free_at(now, 1 + round(ahead * _calls(state, bucket)))
+            nth = 1 + round(ahead * _calls(state, bucket))
+            free = rhythm.nth_free_at(bucket, now, nth, heard_at=min(state.now, now))
             found = max(found, free - now)
-    return max(found, _own_turns(state, batch))
+    return max(found, _own_turns(state, batch), _jobs(state, batch, ahead))
+
+
+def _jobs(state: State, batch: Batch, ahead: int) -> float:
+    """Where reports that wait at the provider are bounded, for so long as those before it need one's place."""
+    most = jobs.most(state, batch.connector.connector_type)
+    if most is None:
+        return 0.0
+    over = ahead - (most - len(state.in_flight.get(batch.connector.connector_type, ())))
+    return max(0, over + 1) * state.pace.job_ms.value / most
 
 
 def _own_turns(state: State, batch: Batch) -> float:
@@ -115,31 +128,37 @@ def _own_turns(state: State, batch: Batch) -> float:
 
 
 def _calendar(state: State, batch: Batch, ahead: int, now: int) -> float:
-    """What long quotas make of it: so many fetches fit into what is left, the rest waits for the next days."""
+    """What long quotas make of it: so many fetches fit into what is left, the rest waits for the next days. An
+    account's or a user's is spent by its lane alone, however many others stand before it."""
     worst, gap = 0.0, gap_ms(state, batch)
+    lane = state.queue.ahead_in_lane(batch)
     for bucket in (b for b in _spent(state, batch) if _long(b)):
         calls = _calls(state, bucket)
-        over = ahead - int(bucket.window(now).remaining / calls)
+        # A bucket that a throttle has closed shows no room: what it holds is there again when it opens.
+        opens = max(now, bucket.closed_until)
+        before = ahead if bucket.quota.scope == "application" else lane
+        over = before - int(bucket.remaining(opens) / calls)
         if over < 0:
+            worst = max(worst, opens - now + (ahead + 1) * gap if opens > now else 0.0)
             continue
         if not bucket.calendar:
-            worst = max(worst, (over + 1) * bucket.quota.period_ms * calls / bucket.quota.limit)
+            worst = max(worst, opens - now + (over + 1) * bucket.quota.period_ms * calls / bucket.quota.limit)
             continue
         days, rest = divmod(over, max(1, int(bucket.quota.limit / calls)))
-        worst = max(worst, bucket.next_day(now) - now + days * _DAY_MS + (rest + 1) * gap)
+        worst = max(worst, bucket.next_day(opens) - now + days * _DAY_MS + (rest + 1) * gap)
     return worst
 
 
 def _own(state: State, batch: Batch, reason: str, until: int, now: int) -> float:
     """What keeps the batch or its lane alone."""
     wait = float(max(0, until - now))
-    ahead = state.queue.ahead_in_lane(batch.batch_id)
+    ahead = state.queue.ahead_in_lane(batch)
     if reason == "quota":
         return wait + ahead * max((_each(state, bucket) for bucket in _spent(state, batch)), default=0.0)
     if reason == "concurrency":
         return (ahead + 1) * state.pace.hold_ms.value / max(2, (state.rules.max_concurrent + 1) // 2)
     if reason == "overlapping_fetch":
-        return state.mean_ms or state.pace.hold_ms.value
+        return state.pace.job_ms.value or state.mean_ms or state.pace.hold_ms.value
     return wait
 
 
@@ -173,7 +192,7 @@ def _spent(state: State, batch: Batch) -> list[Bucket]:
 
 def _size(raw: int) -> int:
     """Of an estimate: less than 4 s, 16 s, about 1, 4, 17 minutes, 1 hour, 4 hours, and more."""
-    return min(7, int(math.log(max(1.0, raw / 1_000), 4)))
+    return min(7, int(math.log(max(1.0, raw / 1_000), _SIZE)))
 
 
 def _key(priority_class: int, size: int) -> str:
@@ -182,11 +201,13 @@ def _key(priority_class: int, size: int) -> str:
 
 def _known(state: State, priority_class: int, size: int) -> Ratios:
     """What was learned of waits of a size; as long as that is little, how far shorter ones, which are known sooner, lie
-    apart."""
+    apart: by a size at most, as more would be a wait of another size, of which that was not learned."""
     for one in range(size, -1, -1):
         known = state.ratios.get(_key(priority_class, one))
         if known is not None and known.count >= _FEWEST:
-            return known if one == size else replace(known, middle=0.0, count=0)
+            if one == size:
+                return known
+            return replace(known, middle=0.0, spread=min(known.spread, math.log(_SIZE) / known.times), count=0)
     return Ratios()
 
 

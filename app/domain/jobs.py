@@ -13,10 +13,14 @@ from app.domain.state import State
 def full(state: State, connector_type: str) -> bool:
     """Whether as many fetches as allowed are begun and not ended; each of them is, or will be, a report that waits.
     Types that answer at once have none."""
+    bound = most(state, connector_type)
+    return bound is not None and len(state.in_flight.get(connector_type, ())) >= bound
+
+
+def most(state: State, connector_type: str) -> int | None:
+    """How many fetches may be begun and not ended; None: any number."""
     rules = state.rules.connectors.get(connector_type)
-    if rules is None or rules.max_remote_jobs is None or len(rules.steps) < 2:
-        return False
-    return len(state.in_flight.get(connector_type, ())) >= rules.max_remote_jobs
+    return None if rules is None or len(rules.steps) < 2 else rules.max_remote_jobs
 
 
 def poll_delay_ms(state: State, batch: Batch, wished_ms: int) -> int:

@@ -17,6 +17,7 @@ def lease(state: State, batch: Batch) -> None:
     row = replace(batch, state="leased", epoch=batch.epoch + 1, not_before=0, worker=None)
     if batch.state == "queued":
         reserve(state, row)
+        state.pace.fetch_began(row.batch_id, state.now)
         if not batch.epoch:
             # One that comes back was served before.
             state.pace.turn_taken((row.connector.org_id, row.priority_class), state.now, row.accepted_at)

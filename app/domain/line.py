@@ -118,10 +118,10 @@ class Line:
         entry = self._entries.get(batch_id)
         return entry is not None and entry.aged
 
-    def ahead_in_lane(self, batch_id: str) -> int:
-        """How many of its lane go before it."""
-        entry = self._entries.get(batch_id)
-        return 0 if entry is None else entry.lane.keys.rank(entry.key)
+    def ahead_in_lane(self, batch: Batch) -> int:
+        """How many of its lane go before it, or would."""
+        lane = self._lanes.get(_lane_id(batch))
+        return 0 if lane is None else lane.keys.rank(self._key(batch))
 
     def rank(self, batch: Batch) -> int:
         """1-based rank that a batch has, or would have."""
@@ -250,8 +250,7 @@ class Line:
         return max(self._virtual.get(class_, 0), last) + self._size(batch)
 
     def _lane(self, batch: Batch) -> Lane:
-        connector = batch.connector
-        lane_id = (connector.org_id, connector.account_id, connector.subject)
+        lane_id = _lane_id(batch)
         found = self._lanes.get(lane_id)
         if found is None:
             found = self._lanes[lane_id] = Lane(lane_id, self._weight_of(batch), self._size(batch))
@@ -368,6 +367,10 @@ class Line:
         self._aged[org_id] = batch_id
         self._grown(org_id, *oldest)
         self._refresh(lane)
+
+
+def _lane_id(batch: Batch) -> LaneId:
+    return batch.connector.org_id, batch.connector.account_id, batch.connector.subject
 
 
 def with_turn(line: Line, batch: Batch) -> Batch:

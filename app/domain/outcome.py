@@ -90,7 +90,7 @@ def back(state: State, batch: Batch) -> None:
     row = replace(batch, state="remote" if remote else "queued", step_no=batch.step_no + 1)
     if not remote:
         closing.charge_members(state, row, attempts=0)
-        row = replace(row, calls=0, priority_class=row.priority_class if row.members else refit.REFRESH_CLASS)
+        row = replace(row, calls=0, paid=0, priority_class=row.priority_class if row.members else refit.REFRESH_CLASS)
     state.put_batch(row)
     if not remote:
         state.release(row)
@@ -226,8 +226,9 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
     before = coverage.held_digests(data, batch.days)
     lacking = _lacking(report, file, coverage.held_columns(data, batch.days))
     new = coverage.add(data, file, version=version, read_at=read_at, columns=columns)
-    oldest = day_of(state.now, batch.connector.time_zone) - report.retention_days - _PAST_RETENTION_DAYS
-    new = coverage.forget(new, oldest)
+    if report.retention_days > 0:
+        oldest = day_of(state.now, batch.connector.time_zone) - report.retention_days - _PAST_RETENTION_DAYS
+        new = coverage.forget(new, oldest)
     state.put(f"c/{new.key}", new)
     relook.moved(state, new.key, Days(file.start, file.end))
     _announce(state, batch, replace(file, columns_absent=lacking), before, version)

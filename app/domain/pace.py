@@ -59,6 +59,8 @@ class Fetch:
     """What one fetch has taken so far: slot time of its steps, and calls by the quota that counts them."""
 
     slots_ms: float = 0.0
+    began_at: int | None = None
+    """While it is begun and not ended."""
     calls: Counter[str] = field(default_factory=Counter)
 
 
@@ -68,6 +70,9 @@ class Pace:
     def __init__(self) -> None:
         self.hold_ms = Mean(2_000.0)
         """How long a fetch holds a slot, all its steps together."""
+        self.job_ms = Mean(0.0, 0)
+        """From a fetch's start to its end or its return to the queue, with all the time at the provider; 0 as long as
+        none was measured."""
         self.latency_ms = Mean(500.0)
         """Of a call."""
         self.turns: dict[tuple[int, int], Turns] = {}
@@ -79,15 +84,28 @@ class Pace:
         """A batch of an organisation and class starts, which could have started from ``waited_from`` on."""
         self.turns.setdefault(tag, Turns()).taken(now, waited_from)
 
+    def fetch_began(self, batch_id: str, now: int) -> None:
+        """A fetch starts, or starts again. One whose beginning was not seen, as those that a new owner finds under way,
+        would tell of a part as if it were the whole, and is not measured."""
+        self._fetches.setdefault(batch_id, Fetch()).began_at = now
+
+    def job_ended(self, batch_id: str, now: int) -> None:
+        """It is not under way any longer; one that was not is no error."""
+        fetch = self._fetches.get(batch_id)
+        if fetch is not None and fetch.began_at is not None:
+            self.job_ms.add(now - fetch.began_at)
+            fetch.began_at = None
+
     def step_ended(self, batch_id: str, ms: int) -> None:
         """A slot was given back. One that was held beyond all measure (its worker was lost, or time stood still) must
         not be what everybody is told for the next hour."""
-        held = max(0, min(ms, round(_BEYOND * self.hold_ms.value)))
-        self._fetches.setdefault(batch_id, Fetch()).slots_ms += held
+        if batch_id in self._fetches:
+            self._fetches[batch_id].slots_ms += max(0, min(ms, round(_BEYOND * self.hold_ms.value)))
 
     def spent(self, batch_id: str, quota: str) -> None:
         """A fetch's call was permitted out of a quota."""
-        self._fetches.setdefault(batch_id, Fetch()).calls[quota] += 1
+        if batch_id in self._fetches:
+            self._fetches[batch_id].calls[quota] += 1
 
     def calls(self, quota: str) -> float:
         """Calls of a fetch that a quota counts, polls included; 0 as long as none was measured."""

@@ -54,6 +54,10 @@ def _answer(state: State, message: Ask) -> Answer | None:
     current = batch is not None and (batch.epoch, batch.step_no) == (message.epoch, message.step_no)
     if batch is None or held is None or not current or held.worker not in (None, message.worker):
         return Answer(message.ask_id, message.worker, "stale")
+    if not batch.wanted:
+        # Whoever it was for has left: its step ends here, and its slot is free.
+        state.drop_batch(batch.batch_id)
+        return Answer(message.ask_id, message.worker, "stale")
     held.worker, held.seen_at = message.worker, state.now
     denied, retry_at = circuits.denies(state, batch.connector)
     if denied:

@@ -28,9 +28,13 @@ class Request:
     rounds: int = 0
     expected_ms: int | None = None
     """The raw estimate of its wait when it was shown first."""
+    expected_class: int | None = None
+    """The class of its batch then: what was told is what was learned of that class."""
     kept: tuple[Run, ...] = ()
     """What its ended parts brought, without digests, where a later file of another request may replace it: others'
     columns that do not add up, and for who wants fresh figures all that was held before."""
+    vain: int = 0
+    """Of ``calls`` those whose fetch begins anew: paid for, and no progress."""
 
     @property
     def days(self) -> Days:
@@ -82,6 +86,8 @@ class Batch:
     """Somebody was answered from older data meanwhile: it is fetched also with no member left."""
     spared: int = 0
     """Failures that were no attempts, because the circuit was open."""
+    paid: int = 0
+    """Of ``calls`` those that a member has paid for who was its last and left."""
     turn: tuple[int, int] | None = None
     """(class, virtual finish time) by which it waits."""
 

@@ -166,6 +166,7 @@ class State:
         self.queue.remove(batch_id)
         if row.state != "queued":
             self._end_lease(batch_id)
+        self.pace.job_ended(batch_id, self.now)
         self.pace.fetch_ended(batch_id)
         self.polls.pop(batch_id, None)
         self.told.pop(batch_id, None)
@@ -179,9 +180,11 @@ class State:
 
     def release(self, row: Batch) -> None:
         """Gives back what the batch still had reserved."""
-        for bucket in self.limits_of(row.connector).buckets.values():
-            if bucket.reserved.pop(row.batch_id, None):
-                self.queue.wake(("bucket", bucket.key))
+        limits = self.limits_of(row.connector)
+        for charge in self.rules_of(row.connector).minimum_calls:
+            for bucket in limits.of(charge, row.connector):
+                if bucket.reserved.pop(row.batch_id, None):
+                    self.queue.wake(("bucket", bucket.key))
 
     def data_set(self, key: str) -> DataSet:
         return self.data_sets.get(key) or DataSet(key)
@@ -250,6 +253,7 @@ class State:
         in_flight = self.in_flight.setdefault(row.connector.connector_type, {})
         if row.state == "queued":
             in_flight.pop(row.batch_id, None)
+            self.pace.job_ended(row.batch_id, self.now)
             self.queue.put(row)
             self._end_lease(row.batch_id)
             # It may have been under way, with others of its data set waiting for it.

@@ -1,4 +1,5 @@
-"""Credentials as they lie in the vault: JSON of one secret, ``{"refresh_token": ...}`` or ``{"api_key": ...}``."""
+"""Credentials as they lie in the vault: JSON of one secret by its kind: ``refresh_token``, ``api_key``, or ``login``,
+whose secret is JSON of login and password."""
 
 from __future__ import annotations
 

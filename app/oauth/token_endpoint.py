@@ -23,7 +23,7 @@ from app.ports import Clock
 
 _BODY_LIMIT: Final = 65_536
 _CODE: Final = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
-_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,8192}", re.ASCII)
+TOKEN: Final = re.compile(r"[\x21-\x7e]{1,8192}", re.ASCII)
 """What may stand in a header."""
 _LONGEST_S: Final = 400 * 86_400
 _UNSAID_S: Final = 300.0
@@ -111,7 +111,7 @@ class TokenEndpoint:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EndpointAway(type(error).__name__) from None
         except ValueError:
-            raise _odd("is no JSON object") from None
+            raise odd("is no JSON object") from None
         return _issued(answer, refresh_token)
 
 
@@ -129,7 +129,7 @@ class _Answer:
         if self.status_code >= 500:
             raise EndpointAway(f"status {self.status_code}")
         if self.status_code >= 300:
-            raise _odd(f"has status {self.status_code}")
+            raise odd(f"has status {self.status_code}")
 
 
 class _AiohttpClient(OAuth2Client):  # type: ignore[misc]
@@ -164,30 +164,30 @@ class _AiohttpClient(OAuth2Client):  # type: ignore[misc]
                 raise throttled(response.headers.get("Retry-After", ""))
         answer = _Answer(response.status, content)
         if response.status < 400 and b'"error"' in content:
-            raise _odd("is a success and an error at once")
+            raise odd("is a success and an error at once")
         return answer
 
 
 async def limited(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body. Raises ``ProviderError`` when it is longer than any honest one."""
+    """The body of an answer that must be short. Raises ``ProviderError``."""
     content = bytearray()
     async for chunk in response.content.iter_any():
         content += chunk
         if len(content) > _BODY_LIMIT:
-            raise _odd("is too long")
+            raise odd("is too long")
     return bytes(content)
 
 
 def _issued(answer: Mapping[str, Any], old_refresh_token: str) -> Issued:
     """The answer's token. Raises ``ProviderError`` for what is none: it must not replace a token that works."""
     token, kind = answer.get("access_token"), answer.get("token_type", "Bearer")
-    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise _odd("holds no access token")
+    if not isinstance(token, str) or not TOKEN.fullmatch(token):
+        raise odd("holds no access token")
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise _odd("holds a token of another type")
+        raise odd("holds a token of another type")
     renewed = answer.get("refresh_token")
-    if renewed is not None and (not isinstance(renewed, str) or not _TOKEN.fullmatch(renewed)):
-        raise _odd("holds a broken refresh token")
+    if renewed is not None and (not isinstance(renewed, str) or not TOKEN.fullmatch(renewed)):
+        raise odd("holds a broken refresh token")
     return Issued(token, _lifetime(answer.get("expires_in")), None if renewed == old_refresh_token else renewed)
 
 
@@ -197,7 +197,7 @@ def _lifetime(said: Any) -> float:
     if isinstance(said, str) and said.isdecimal() and len(said) < 10:
         said = int(said)
     if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said <= _LONGEST_S:
-        raise _odd("holds an impossible lifetime")
+        raise odd("holds an impossible lifetime")
     return float(said)
 
 
@@ -209,11 +209,12 @@ def _refusal(code: Any) -> Exception:
         return EndpointAway(shown)
     if shown in _OURS:
         message = "the token endpoint does not accept this service's client id and secret"
-        return ProviderError(_authorisation("client_refused", message, shown, retry_after_s=300.0))
-    return ProviderError(_authorisation("token_refused", f"the token endpoint refuses: {shown}", shown))
+        return ProviderError(authorisation("client_refused", message, shown, retry_after_s=300.0))
+    return ProviderError(authorisation("token_refused", f"the token endpoint refuses: {shown}", shown))
 
 
-def _authorisation(code: str, message: str, provider_code: str, retry_after_s: float | None = None) -> Failure:
+def authorisation(code: str, message: str, provider_code: str, retry_after_s: float | None = None) -> Failure:
+    """A refusal that does not say that the grant is dead; retryable if it has a time."""
     return Failure(
         ErrorClass.AUTHORISATION,
         code,
@@ -236,13 +237,14 @@ def _away(why: str, retry_in_s: float | None = None) -> Failure:
     )
 
 
-def _odd(what: str) -> ProviderError:
+def odd(what: str) -> ProviderError:
+    """The answer is not what it should be; ``what`` goes on after *answer*."""
     message = f"the token endpoint's answer {what}"
     return ProviderError(Failure(ErrorClass.PROVIDER_RESPONSE, "token_answer_invalid", message, retryable=True))
 
 
 def throttled(retry_after: str) -> ProviderError:
-    """The endpoint said *not now*; ``retry_after`` is its header, or empty."""
+    """*Not now*, for as long as the header says."""
     wait_s = float(retry_after) if retry_after.isdecimal() and len(retry_after) < 6 else 60.0
     message = "the token endpoint asks to wait"
     failure = Failure(ErrorClass.QUOTA, "token_endpoint_throttled", message, retryable=True, retry_after_s=wait_s)

@@ -9,10 +9,11 @@ held or cached are used on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from app.deadline import within
 from app.domain.errors import ErrorClass, Failure, ProviderError
@@ -191,9 +192,6 @@ class GrantTokenSource:
             held = await self._known(row, key, rejected)
             if held is not None:
                 return held
-            if row.kind == "api_key":
-                await self._key_refused(row)
-                continue
             claim = await self._claim(row)
             if claim is not None:
                 held = await self._refresh(row, claim)
@@ -238,7 +236,9 @@ class GrantTokenSource:
         """What needs no refresh: a key that is sent as it is, the token held here, the one in the cache."""
         if row.kind == "api_key":
             sent_as_it_is = hold_forever(self._secret(row), row.generation, self._clock)
-            return None if sent_as_it_is.token == rejected else sent_as_it_is
+            if sent_as_it_is.token == rejected:
+                await self._key_refused(row)
+            return sent_as_it_is
         for held in (self._held.get(key), await self._cached(key)):
             if held is not None and held.generation == row.generation and self._good(held, rejected):
                 return held
@@ -295,16 +295,6 @@ class GrantTokenSource:
                 await asyncio.sleep(pause_s)
         return True
 
-    async def _key_refused(self, row: Grant) -> None:
-        """The provider refuses a credential that is sent as it is: there is nobody to get another one from."""
-        try:
-            claim = await self._grants.claim(row.org_id, row.grant_id, row.version, _CLAIM_SLACK_S)
-        except ConnectionError:
-            claim = None
-        if claim is None:
-            raise _reauthorise()
-        await self._refused(row, claim)
-
     async def _refused(self, row: Grant, claim: Any) -> None:
         """Its provider says the grant is dead. It is, unless its credentials were replaced while the call was out."""
         self._observe(row.provider, "refused")
@@ -318,7 +308,18 @@ class GrantTokenSource:
         await self._cache.drop(cache_key(row.grant_id))
         if self._on_refused is not None:
             await self._on_refused(row.org_id, row.grant_id, row.version)
-        raise _reauthorise("invalid_grant") from None
+        # Only a token endpoint has a word for it; a key or a login is refused by a status.
+        raise _reauthorise("invalid_grant" if row.kind == "refresh_token" else "401") from None
+
+    async def _key_refused(self, row: Grant) -> NoReturn:
+        """A key that is not taken is dead, for there is nothing to renew it with: only its owner can bring another.
+        Whoever claims it first stops its connectors; if another key has come meanwhile, none is stopped."""
+        claim = None
+        with contextlib.suppress(ConnectionError):
+            claim = await self._grants.claim(row.org_id, row.grant_id, row.version, _CLAIM_SLACK_S)
+        if claim is not None:
+            await self._refused(row, claim)
+        raise _reauthorise()
 
     async def _release(self, claim: Any) -> None:
         try:

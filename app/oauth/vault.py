@@ -49,7 +49,7 @@ class Vault:
         return self.newest, nonce + self._keys[self.newest].encrypt(nonce, plaintext, bound)
 
     def seal_secret(self, org_id: int, grant_id: str, kind: str, secret: str) -> tuple[str, bytes]:
-        """(key id, ciphertext) of a credential; ``kind`` is refresh_token or api_key."""
+        """(key id, ciphertext) of a credential; ``kind`` is refresh_token, api_key or login."""
         return self.seal(org_id, grant_id, content_of(kind, secret))
 
     @staticmethod

@@ -13,9 +13,9 @@ import orjson
 import typer
 
 from app.sandbox.dv360.state import Duration, Fixed, Lognormal, Polls, Quirks
-from app.sandbox.quotas import PROVIDER_QUOTAS, QuotaRule
+from app.sandbox.quotas import QuotaRule
 from app.sandbox.server import Sandbox, start_sandbox
-from app.sandbox.settings import CLIENT_ID, CLIENT_SECRET, SandboxSettings, provider_env
+from app.sandbox.settings import CLIENT_ID, CLIENT_SECRET, QUOTAS, SandboxSettings, provider_env
 
 log = logging.getLogger("sandbox")
 
@@ -39,7 +39,7 @@ def main(
     quirk: Annotated[list[str] | None, typer.Option(help="dash, unknown or threshold; may be repeated.")] = None,
     log_file: Annotated[Path | None, typer.Option("--log", help="Append one JSON line per call here.")] = None,
 ) -> None:
-    """Simulates Display & Video 360, Google Ads, Meta and their token endpoints on two ports of 127.0.0.1."""
+    """Simulates DV360, Google Ads, The Trade Desk, Meta and their token endpoints on two ports of 127.0.0.1."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = SandboxSettings(
         seed=seed,
@@ -51,7 +51,7 @@ def main(
         expires_in=expires_in,
         link_seconds=link_seconds,
         latency_s=latency,
-        quotas=with_limits(PROVIDER_QUOTAS, quota or []),
+        quotas=with_limits(QUOTAS, quota or []),
         dialect=_dialect(dialect),
         enforce=enforce,
         quirks=_quirks(quirk or []),

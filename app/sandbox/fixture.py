@@ -24,6 +24,9 @@ from app.sandbox.meta import doors as meta
 from app.sandbox.meta.figures import TruthRow as MetaTruthRow
 from app.sandbox.quotas import change_rule, snapshot
 from app.sandbox.settings import SandboxSettings, provider_env
+from app.sandbox.ttd import doors as ttd
+from app.sandbox.ttd.figures import TruthRow as TtdTruthRow
+from app.sandbox.ttd.tokens import long_lived
 from app.sandbox.world import World, reset_world
 
 
@@ -84,7 +87,7 @@ class RunningSandbox:
 
     def set_duration(self, duration: Duration) -> None:
         """How long reports run from now on take."""
-        self.world.dv360.duration = self.world.meta.duration = duration
+        self.world.dv360.duration = self.world.ttd.duration = self.world.meta.duration = duration
 
     def restate(self, advertiser_id: int, start: date, end: date) -> None:
         """Change the figures of these days, both included."""
@@ -119,6 +122,18 @@ class RunningSandbox:
     def meta_token(self, user: str) -> str:
         """A Meta token of that user, which works as it is and may be exchanged."""
         return f"EAAsandbox-{user}"
+
+    def ttd_truth(self, advertiser_id: str, time_zone: str, start: date, end: date) -> list[TtdTruthRow]:
+        """The rows of an advertiser of The Trade Desk as they are now, by days of that zone."""
+        return list(ttd.true_rows(self.world, advertiser_id, time_zone, start, end))
+
+    def restate_ttd(self, advertiser_id: str, start: date, end: date) -> None:
+        """Change the figures of these days, both included."""
+        ttd.restate_days(self.world, {"advertiser_id": advertiser_id}, start, end)
+
+    def ttd_token(self, user: str) -> str:
+        """The long-lived token of that user."""
+        return long_lived(self.world.ttd.tokens, user)
 
     def refresh_token(self, user: str) -> str:
         """The consent of that user."""

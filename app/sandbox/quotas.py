@@ -51,11 +51,6 @@ META_QUOTAS: tuple[QuotaRule, ...] = (
 """Meta's for an application with limited access, and accounts without active ads. The score wears off evenly in truth;
 here a call is one point and gone after 300 s. No number is published for the application."""
 
-PROVIDER_QUOTAS: tuple[QuotaRule, ...] = (
-    *GOOGLE_QUOTAS,
-    *META_QUOTAS,
-)
-
 
 @dataclass(slots=True)
 class Bucket:

@@ -28,6 +28,8 @@ from app.sandbox.meta import oauth as meta_oauth
 from app.sandbox.meta import routes as meta
 from app.sandbox.quotas import count_call
 from app.sandbox.settings import SandboxSettings
+from app.sandbox.ttd import files as ttd_files
+from app.sandbox.ttd import routes as ttd
 from app.sandbox.world import CALL, FAULT, WORLD, Route, World, new_world
 
 API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
@@ -35,10 +37,11 @@ API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
     dv360.routes,
     entities.routes,
     google_ads_routes,
+    ttd.routes,
     meta_oauth.routes,
     meta.routes,
 )
-STORAGE_ROUTES: tuple[Callable[[], list[Route]], ...] = (storage.routes,)
+STORAGE_ROUTES: tuple[Callable[[], list[Route]], ...] = (storage.routes, ttd_files.routes)
 _CONTROL = "/_sandbox/"
 _STOP_SECONDS = 0.5
 

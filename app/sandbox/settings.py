@@ -8,7 +8,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.sandbox.dv360.state import Duration, Fixed, Quirks
-from app.sandbox.quotas import PROVIDER_QUOTAS, QuotaRule
+from app.sandbox.quotas import GOOGLE_QUOTAS, META_QUOTAS, QuotaRule
+from app.sandbox.ttd.quotas import TTD_QUOTAS
+
+QUOTAS: tuple[QuotaRule, ...] = (*GOOGLE_QUOTAS, *TTD_QUOTAS, *META_QUOTAS)
+"""What all providers count."""
 
 CLIENT_ID = "sandbox-client"
 CLIENT_SECRET = "sandbox-secret"
@@ -41,7 +45,7 @@ class SandboxSettings:
     link_seconds: float = 900.0
     latency_s: float = 0.0
     retention_months: int = 24
-    quotas: tuple[QuotaRule, ...] = PROVIDER_QUOTAS
+    quotas: tuple[QuotaRule, ...] = QUOTAS
     dialect: str = "429"
     enforce: bool = True
     quirks: Quirks = field(default_factory=Quirks)
@@ -52,10 +56,10 @@ class SandboxSettings:
 def provider_env(
     api_url: str, storage_url: str, client_id: str = CLIENT_ID, client_secret: str = CLIENT_SECRET
 ) -> dict[str, str]:
-    """The environment that makes a worker take this sandbox for DV360, Google Ads, Meta and their token endpoints."""
+    """The environment that makes a worker take this sandbox for the providers and their token endpoints."""
     dv360, google = "CONNECTOR__PROVIDERS__DV360__", "CONNECTOR__PROVIDERS__GOOGLE__"
     google_ads = "CONNECTOR__PROVIDERS__GOOGLE_ADS__"
-    meta = "CONNECTOR__PROVIDERS__META__"
+    ttd, meta = "CONNECTOR__PROVIDERS__TTD__", "CONNECTOR__PROVIDERS__META__"
     return {
         f"{dv360}REPORTS_URL": f"{api_url}/doubleclickbidmanager/v2/",
         f"{dv360}API_URL": f"{api_url}/displayvideo/v4/",
@@ -63,6 +67,9 @@ def provider_env(
         f"{dv360}ALLOW_PRIVATE_HOSTS": "true",
         f"{google_ads}API_URL": f"{api_url}/googleads/v26/",
         f"{google_ads}ALLOW_PRIVATE_HOSTS": "true",
+        f"{ttd}API_URL": f"{api_url}/ttd/v3/",
+        f"{ttd}DOWNLOAD_HOSTS": urlsplit(storage_url).netloc,
+        f"{ttd}ALLOW_PRIVATE_HOSTS": "true",
         f"{meta}API_URL": f"{api_url}/graph/v26.0/",
         f"{meta}ALLOW_PRIVATE_HOSTS": "true",
         f"{meta}TOKEN_URL": f"{api_url}/graph/v26.0/oauth/access_token",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -19,14 +20,18 @@ PROVIDER_OF: Final[Mapping[str, str]] = {
 }
 """Connector type -> whose authorisation it needs."""
 
-_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+_KINDS: Final[Mapping[str, Sequence[str]]] = {
     "google": ("refresh_token",),
     "meta": ("refresh_token", "api_key"),
-    "ttd": ("api_key",),
+    "ttd": ("api_key", "login"),
 }
 """Provider -> what a credential of it may be. Of Meta a long-lived user token is a ``refresh_token``: it is exchanged
 before it expires; the token of a system user is an ``api_key``: it is sent as it is."""
+_PARTS: Final[Mapping[str, Sequence[str]]] = {"login": ("login", "password")}
+"""Kinds of credentials whose secret has several parts; of another the part is called as the kind."""
 _SECRET: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
+_TYPED: Final = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")
+"""What somebody types to log in: spaces are allowed."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 _NAME_LIMIT: Final = 255
 _AD_ACCOUNT: Final = re.compile(r"(act_)?[0-9]{1,32}", re.ASCII)
@@ -90,11 +95,12 @@ async def add_connector(
     """Stores the connector with its encrypted credentials, then publishes its row, and those of connectors that go on
     because they share the grant. For an account that is connected already, the credentials are replaced.
 
-    ``credentials`` is what the file holds: ``{"refresh_token": ..., "subject"?: ..., "scopes"?: [...]}``, for TTD, and
-    for META instead, ``{"api_key": ..., "subject"?: ...}``. ``subject`` names the provider's user; connectors given the
-    same secret share one without it. ``manager_id`` is the Google Ads manager through which the account is reached;
-    without it, directly. A Google Ads id may be given as the provider shows it, 123-456-7890: it is kept without the
-    dashes, and a Meta id without its ``act_``. Raises ``BadConnector``, and what ``stores`` and ``publish`` raise.
+    ``credentials`` is what the file holds: ``{"refresh_token": ..., "subject"?: ..., "scopes"?: [...]}``; for TTD
+    ``{"api_key": ..., "subject"?: ...}`` or ``{"login": ..., "password": ..., "subject"?: ...}``; for META one of the
+    first two. ``subject`` names the provider's user; connectors given the same secret share one without it.
+    ``manager_id`` is the Google Ads manager through which the account is reached; without it, directly. A Google Ads id
+    may be given as the provider shows it, 123-456-7890: it is kept without the dashes, and a Meta id without its
+    ``act_``. Raises ``BadConnector``, and what ``stores`` and ``publish`` raise.
     """
     faults = [
         *_account_faults(org_id, connector_type, account_id, time_zone, currency),
@@ -106,8 +112,8 @@ async def add_connector(
         raise BadConnector(faults)
     given = credentials if isinstance(credentials, Mapping) else {}
     provider = PROVIDER_OF[connector_type]
-    kind = next(name for name in _KINDS[provider] if name in given)
-    secret = str(given[kind])
+    kind = _kind_of(provider, given)
+    secret = _secret_of(kind, given)
     if connector_type == ConnectorType.GOOGLE_ADS:
         account_id, manager_id = account_id.replace("-", ""), (manager_id or "").replace("-", "") or None
     if connector_type == ConnectorType.META:
@@ -172,22 +178,34 @@ def _ad_account_faults(connector_type: str, account_id: str) -> list[Fault]:
 def _credential_faults(connector_type: str, credentials: object) -> list[Fault]:
     if not isinstance(credentials, Mapping):
         return [Fault("invalid_credentials", "/credentials", "must be an object")]
-    kinds = _KINDS.get(PROVIDER_OF.get(connector_type, ""), ())
     found = []
-    if kinds:
-        kind = next((name for name in kinds if name in credentials), kinds[0])
-        secret = credentials.get(kind)
-        if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
-            found.append(Fault("invalid_credentials", f"/credentials/{kind}", "must be text without spaces"))
-        found += [
-            Fault(
-                "unknown_field",
-                "/credentials",
-                f"{connector_type} needs {' or '.join(kinds)}, and takes subject and scopes: nothing else",
-            )
-            for _ in range(bool(set(credentials) - {kind, "subject", "scopes"}))
-        ]
+    provider = PROVIDER_OF.get(connector_type)
+    if provider is not None:
+        kind = _kind_of(provider, credentials)
+        parts = _PARTS.get(kind, (kind,))
+        form, must = (_TYPED, "be text of one line") if kind in _PARTS else (_SECRET, "be text without spaces")
+        for part in parts:
+            secret = credentials.get(part)
+            if not isinstance(secret, str) or not form.fullmatch(secret):
+                found.append(Fault("invalid_credentials", f"/credentials/{part}", f"must {must}"))
+        if set(credentials) - {*parts, "subject", "scopes"}:
+            named = ", or ".join(" and ".join(_PARTS.get(one, (one,))) for one in _KINDS[provider])
+            told = f"{connector_type} needs {named}, and takes subject and scopes: nothing else"
+            found.append(Fault("unknown_field", "/credentials", told))
     return found + _subject_faults(credentials)
+
+
+def _kind_of(provider: str, credentials: Mapping[str, Any]) -> str:
+    """The kind whose parts are there; the provider's first if none is."""
+    kinds = _KINDS[provider]
+    return next((one for one in kinds if not {*_PARTS.get(one, (one,))}.isdisjoint(credentials)), kinds[0])
+
+
+def _secret_of(kind: str, credentials: Mapping[str, Any]) -> str:
+    """What is encrypted, and known by its fingerprint."""
+    if kind not in _PARTS:
+        return str(credentials[kind])
+    return json.dumps({part: credentials[part] for part in _PARTS[kind]})
 
 
 def _subject_faults(credentials: Mapping[str, Any]) -> list[Fault]:

@@ -303,7 +303,12 @@ def next_step(error: Body) -> str:
 
 def _cancelled(body: Body, now: int) -> Iterator[Sentence]:
     text, at = _ended(body, now, "was cancelled")
-    spent = f"; until then it {_cost(body)}" if body.get("cost") else " and cost no call"
+    if body.get("cost"):
+        spent = f"; until then it {_cost(body)}"
+    elif body.get("started_at"):
+        spent = "; the calls of its fetch are paid for by those it was shared with"
+    else:
+        spent = " and cost no call"
     yield Sentence(f"{text}{spent}.", at)
 
 

@@ -182,12 +182,13 @@ class Simulation:
             return len(steps.start)
         left = lasting_ms(spec.preparation, self._naive)
         schedule = self.rules.connectors[desk.name].poll_schedule_s
-        polls = 0
-        while True:
-            left -= int(schedule[min(polls, len(schedule) - 1)] * MS)
-            polls += 1
+        for polls, span_s in enumerate(schedule[:-1], 1):
+            left -= int(span_s * MS)
             if left <= 0:
                 return len(steps.start) + polls
+        # In one go: a report of years, asked for every moment, must not be counted poll by poll.
+        last_ms = max(1, int(schedule[-1] * MS))
+        return len(steps.start) + len(schedule) - 1 + max(1, -(-left // last_ms))
 
     # plots
 

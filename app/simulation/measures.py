@@ -150,6 +150,8 @@ class Measures:
     """(class, estimated s, real s), a random choice of all."""
     traffic: dict[str, Traffic] = field(default_factory=dict)
     _estimated: int = 0
+    _starting: dict[str | None, list[Open]] = field(default_factory=dict)
+    """Batch -> its requests that wait for its first call: they are served with it, not before."""
     _after: Ended = lambda _stream, _org, _kind: None
     _draw: random.Random = field(init=False)
 
@@ -198,6 +200,8 @@ class Measures:
                 self.traffic[one.kind].shares.wait(one.org_id, 1)
         if view.started_at is not None and one.started_at is None:
             self._start(one, view.started_at)
+            if one.queued:
+                self._starting.setdefault(view.batch_id, []).append(one)
         if view.state in TERMINAL and view.started_at is None:
             self.reused += view.state == "completed"
 
@@ -208,7 +212,6 @@ class Measures:
         _kept(self.started_at, one.priority_class).append(max(0, at - self.begins_at))
         _kept(self.started_by_org, one.org_id).append(wait_ms)
         if one.queued:
-            self._no_longer_waits(one)
             self.estimates.setdefault(one.priority_class, Estimates()).add(one, wait_ms)
             self._keep(one, wait_ms)
 
@@ -251,6 +254,9 @@ class Measures:
         if counted:
             traffic.calls += 1
             traffic.shares.call(offer.connector.org_id)
+        for one in self._starting.pop(offer.batch_id, ()):
+            if one.queued:
+                self._no_longer_waits(one)
 
     def answered(self, kind: str, took_ms: int, held_ms: int) -> None:
         """A counted call's permit came back to the planner: how long the provider took, and how long it was out."""

@@ -138,6 +138,7 @@ def _unknown(scenario: Scenario, catalogue: Catalogue) -> Iterator[str]:
         yield from _names(f"streams.{at}.report_types", stream.report_types, sorted(reports))
     yield from _names("outages", [outage.connector for outage in scenario.outages], given)
     yield from _rules_faults(scenario.planner)
+    yield from _too_short(scenario)
 
 
 def _names(place: str, names: Sequence[str] | None, known: Sequence[str]) -> Iterator[str]:
@@ -159,5 +160,14 @@ def _rules_faults(given: Mapping[str, Any]) -> Iterator[str]:
         elif isinstance(value, bool) or not isinstance(value, Mapping if isinstance(default, Mapping) else int | float):
             wanted = "a mapping" if isinstance(default, Mapping) else "a number"
             yield f"planner.{name}: must be {wanted}"
-        elif isinstance(value, int | float) and not 0 <= value < 2**53:
-            yield f"planner.{name}: must not be negative or that large"
+        elif isinstance(value, int | float) and not 1 <= value < 2**53:
+            yield f"planner.{name}: must be at least 1, and below 2^53"
+
+
+def _too_short(scenario: Scenario) -> Iterator[str]:
+    """A permit that is always over when its worker hears of it: no call is ever made, every ask is asked again."""
+    delays = scenario.delays
+    way_ms = 1_000 * (delays.to_planner.least + delays.step + delays.to_worker.least)
+    valid_ms = scenario.planner.get("permit_valid_ms", Rules({}, {}).permit_valid_ms)
+    if isinstance(valid_ms, int | float) and valid_ms <= way_ms:
+        yield f"planner.permit_valid_ms: must be above {way_ms:g}, which an ask and its answer take at least (delays)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from app.config_reading import duration
 from app.domain.model import Priority
@@ -111,7 +111,7 @@ class Stream(_Strict):
     priority: Priority = Priority.NORMAL
     ranges: Annotated[tuple[Range, ...], Field(min_length=1)] = (7, 14, 30, "month_to_date")
     ending: Literal["today", "yesterday", "random", "walk"] = "today"
-    history: Count = 365
+    history: Annotated[int, Field(ge=1, le=3_660)] = 365
     force: bool = False
     at: Seconds = 0.0
     until: Span | None = None
@@ -153,10 +153,26 @@ class Outage(_Strict):
         return self
 
 
+_FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
 def _instant(value: object) -> object:
     if isinstance(value, datetime) and value.tzinfo is None:
         return value.replace(tzinfo=UTC)
     return value
+
+
+def _known(value: datetime) -> datetime:
+    """Refuses what no service has lived through: before 1970 the planner's instants are negative, and at the ends of
+    the calendar a range or a local day is no date."""
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    if not _FIRST <= value < _LAST:
+        raise ValueError(f"must lie between the years {_FIRST.year} and {_LAST.year - 1}")
+    return value
+
+
+Instant = Annotated[datetime, BeforeValidator(_instant), AfterValidator(_known)]
 
 
 class Scenario(_Strict):
@@ -164,7 +180,9 @@ class Scenario(_Strict):
 
     title: str = Field("", max_length=200)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    starts_at: Annotated[datetime, BeforeValidator(_instant)] = datetime(2026, 3, 17, 12, tzinfo=UTC)
+    starts_at: Annotated[datetime, BeforeValidator(_instant), AfterValidator(_known)] = datetime(
+        2026, 3, 17, 12, tzinfo=UTC
+    )
     duration: Span
     drain: Seconds = 86_400.0
     workers: Annotated[int, Field(ge=1, le=1_000)] = 3

@@ -8,6 +8,8 @@ aiokafka 0.14.0; ``tests/contract/test_faust_touches.py`` fails when one of them
 3. and 4. The streams' queues are emptied *before* the consumer seeks, and resuming the flow does not empty them again;
    the stock order drops what was read between the two.
 5. Once the broker has taken committed offsets, the crash point ``offset_committed`` is told; unarmed it does nothing.
+6. A partition for which the group has committed nothing is read from its beginning: the stock seek leaves it where what
+   was read and dropped meanwhile has moved it, so that those records were lost.
 Then inbox partitions are set to the position that the planner's rows are durable for, and ``take`` hands out records in
 batches that are acknowledged only after their work is durable.
 """
@@ -117,7 +119,22 @@ def _clear_then_seek(app: faust.App, positions: Positions) -> None:
 
     flow.resume = resume
     Stock.on_recovery_completed = clear_then_seek
+    _seek_to_beginnings()
     _seek_to_positions(positions)
+
+
+def _seek_to_beginnings() -> None:
+    """aiokafka moves nothing where no offset is committed. Changelogs stay where they are: nobody reads them."""
+    committed = driver.AIOKafkaConsumerThread.seek_to_committed
+
+    async def sought(self: Any) -> Mapping[TP, int | None]:
+        found: Mapping[TP, int | None] = await committed(self)
+        unread = [tp for tp, offset in found.items() if not offset and tp.topic not in self.app.tables.changelog_topics]
+        if unread:
+            await self.call_thread(self._ensure_consumer().seek_to_beginning, *unread)
+        return found
+
+    driver.AIOKafkaConsumerThread.seek_to_committed = sought
 
 
 def _seek_to_positions(positions: Positions) -> None:

@@ -15,6 +15,7 @@ import pytest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 from app.streams import faust_touches
 
@@ -36,6 +37,10 @@ def test_the_consumer_still_has_what_is_replaced() -> None:
     assert inspect.iscoroutinefunction(consumer.perform_seek)
     assert callable(consumer.verify_event_path)
     assert inspect.iscoroutinefunction(consumer._commit)
+    assert "seek_to_committed" in consumer.perform_seek.__code__.co_names
+    thread: Any = driver.AIOKafkaConsumerThread
+    assert inspect.iscoroutinefunction(thread.seek_to_committed)
+    assert inspect.iscoroutinefunction(thread.call_thread)
     assert "_commit" in consumer._commit_offsets.__code__.co_names
     assert "AIOKafkaConsumer" in dir(driver.aiokafka)  # type: ignore[attr-defined]
 
@@ -56,6 +61,36 @@ async def test_the_crash_point_is_told_of_offsets_that_the_broker_took(
     consumer: Any = driver.Consumer
     assert await consumer._commit(None, {}) is committed
     assert seen == told
+
+
+async def test_a_partition_without_a_committed_offset_is_read_from_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[Any] = []
+    new, kept, zero, rows = TP("commands", 0), TP("commands", 1), TP("commands", 2), TP("rows", 0)
+
+    class Client:
+        async def seek_to_beginning(self, *tps: Any) -> None:
+            begun.extend(tps)
+
+    class Thread:
+        app = SimpleNamespace(tables=SimpleNamespace(changelog_topics={"rows"}))
+
+        def _ensure_consumer(self) -> Client:
+            return Client()
+
+        async def call_thread(self, call: Any, *args: Any) -> Any:
+            return await call(*args)
+
+    async def committed(self: Any) -> dict[TP, int | None]:
+        del self
+        return {new: None, kept: 7, zero: 0, rows: None}
+
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "seek_to_committed", committed)
+    faust_touches._seek_to_beginnings()
+    consumer: Any = driver.AIOKafkaConsumerThread
+    assert (await consumer.seek_to_committed(Thread()))[kept] == 7
+    assert begun == [new, zero]
 
 
 async def test_the_groups_commits_say_how_far_the_rows_are_durable(monkeypatch: pytest.MonkeyPatch) -> None:

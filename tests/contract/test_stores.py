@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from app.clock import SystemClock
 from app.domain.model import ConnectorFacts
 from app.oauth import tokens
 from app.oauth.access import NoCache, TokenCache
+from app.oauth.credentials import secret_of
 from app.oauth.rotation import SealedGrants
 from app.oauth.vault import Vault
 from app.services.connectors import BadConnector, ConnectorStores, add_connector
@@ -224,6 +226,49 @@ async def test_other_texts_name_no_meta_account(text: str) -> None:
 )
 async def test_meta_credentials_of_another_form_are_refused(credentials: object, fault: tuple[str, str]) -> None:
     assert await refused(credentials, connector_type="META", account_id="4567") == {fault}
+
+
+async def test_a_trade_desk_account_takes_a_login() -> None:
+    stored = Stored()
+    login = {"login": "ann@example.com", "password": "canary with \u00fc", "subject": "ann"}
+    await connect(stored, login, connector_type="TTD", account_id="adv1")
+    assert (stored.given[0]["provider"], stored.given[0]["kind"], stored.given[0]["subject"]) == ("ttd", "login", "ann")
+    assert b"canary" not in stored.sealed[1]
+    assert "canary" not in repr(stored.given)
+    opened = secret_of("login", Vault([("k1", b"1" * 32)]).open(7, "grant_x", *stored.sealed))
+    assert json.loads(opened) == {"login": "ann@example.com", "password": "canary with \u00fc"}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "faults"),
+    [
+        ({}, {("invalid_credentials", "/credentials/api_key")}),
+        ({"api_key": "can ary"}, {("invalid_credentials", "/credentials/api_key")}),
+        ({"login": "canary"}, {("invalid_credentials", "/credentials/password")}),
+        ({"password": "canary"}, {("invalid_credentials", "/credentials/login")}),
+        ({"login": "a", "password": "canary\n"}, {("invalid_credentials", "/credentials/password")}),
+        (
+            {"login": "", "password": 1},
+            {("invalid_credentials", f"/credentials/{one}") for one in ("login", "password")},
+        ),
+        ({"api_key": "canary", "login": "a", "password": "b"}, {("unknown_field", "/credentials")}),
+        (
+            {"refresh_token": "canary"},
+            {("invalid_credentials", "/credentials/api_key"), ("unknown_field", "/credentials")},
+        ),
+    ],
+)
+async def test_trade_desk_credentials_of_another_form_are_refused(
+    credentials: object, faults: set[tuple[str, str]]
+) -> None:
+    assert await refused(credentials, connector_type="TTD") == faults
+
+
+async def test_only_the_trade_desk_takes_a_login() -> None:
+    assert await refused({"login": "a", "password": "canary"}) == {
+        ("invalid_credentials", "/credentials/refresh_token"),
+        ("unknown_field", "/credentials"),
+    }
 
 
 async def refused(credentials: object, **changes: Any) -> set[tuple[str, str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 
 import orjson
@@ -18,9 +19,10 @@ from app.domain.errors import ErrorClass, ProviderError
 from app.oauth.access import cache_key
 from app.oauth.rotation import rotate
 from app.oauth.vault import Vault
+from app.sandbox.fixture import running_sandbox
 from app.storage.postgres.connectors import PostgresConnectorStore
 from app.storage.postgres.grants import PostgresGrantStore
-from tests.integration.token_lab import NEW, OLD, SECRET, Lab, failing
+from tests.integration.token_lab import NEW, OLD, SECRET, Lab, everybody, failing
 from tests.integration.token_server import always, issued, refusal
 
 
@@ -114,23 +116,52 @@ async def test_a_new_refresh_token_is_stored_encrypted_and_used(lab: Lab) -> Non
 async def test_an_api_key_is_sent_as_it_is(lab: Lab) -> None:
     facts, source = await lab.connect("canary-key", kind="api_key"), lab.source()
     assert await source.access_token(facts.org_id, facts.grant_id) == "canary-key"
-    assert (await failing(source, facts, rejected="canary-key")).code == "reauthorise"
-    assert lab.refused == [(facts.org_id, facts.grant_id)], "its connectors stop, and are told once"
-    assert (await failing(source, facts, rejected="canary-key")).code == "reauthorise"
-    assert len(lab.refused) == 1
+    found = await failing(source, facts, rejected="canary-key")
+    assert (found.code, found.provider_code, found.retryable) == ("reauthorise", "401", False)
+    assert lab.refused == [(facts.org_id, facts.grant_id)]
+    assert (await failing(source, facts)).code == "reauthorise"
     await lab.connect("canary-new", kind="api_key")
     assert await source.access_token(facts.org_id, facts.grant_id, rejected="canary-key") == "canary-new"
     assert lab.server.calls == []
 
 
-async def test_a_key_that_was_replaced_meanwhile_is_not_refused(lab: Lab) -> None:
+async def test_a_key_that_is_refused_is_stopped_once(lab: Lab) -> None:
     facts, source = await lab.connect("canary-key", kind="api_key"), lab.source()
-    await source.access_token(facts.org_id, facts.grant_id)
+    for asked in (source, source, lab.source()):
+        assert (await failing(asked, facts, rejected="canary-key")).code == "reauthorise"
+    assert lab.refused == [(facts.org_id, facts.grant_id)]
+    stopped = await PostgresConnectorStore(lab.database()).find(facts.connector_id)
+    assert stopped is not None
+    assert stopped.status == "revoked"
+
+
+async def test_a_refused_key_that_was_replaced_stops_nothing(lab: Lab) -> None:
+    facts, source = await lab.connect("canary-key", kind="api_key"), lab.source()
     await lab.connect("canary-new", kind="api_key")
-    found = await asyncio.gather(
-        *[source.access_token(facts.org_id, facts.grant_id, rejected="canary-key") for _ in range(5)]
-    )
-    assert (set(found), lab.refused) == ({"canary-new"}, [])
+    assert await source.access_token(facts.org_id, facts.grant_id, rejected="canary-key") == "canary-new"
+    assert lab.refused == []
+
+
+async def test_a_login_is_made_when_there_is_no_token(lab: Lab) -> None:
+    """The name and the password lie encrypted; what is sent is the token that they make, shared by all workers."""
+    async with running_sandbox() as sandbox:
+        lab.logins = f"{sandbox.env['CONNECTOR__PROVIDERS__TTD__API_URL']}authentication"
+        lab.clock.start_s = time.time()
+        given = {"login": "ana@sandbox", "password": "sandbox-ana"}
+        facts, sources = await lab.connect_with(given), [lab.source(), lab.source()]
+        (token,) = await everybody(sources, facts, callers=5)
+        row = await PostgresGrantStore(lab.database()).read(facts.org_id, facts.grant_id)
+        assert row is not None
+        assert (row.kind, row.provider) == ("login", "ttd")
+        assert b"sandbox-ana" not in row.ciphertext
+        assert len(sandbox.calls("ttd.authentication")) == 1
+        (again,) = await everybody(sources, facts, callers=5, rejected=token)
+        assert again != token
+        assert len(sandbox.calls("ttd.authentication")) == 2
+        sandbox.faults.add("ttd.authentication", "revoked")
+        lab.clock.seconds += 86_400
+        assert (await failing(lab.source(), facts)).code == "reauthorise"
+        assert lab.refused == [(facts.org_id, facts.grant_id)]
 
 
 async def test_keys_are_rotated_while_workers_run(lab: Lab) -> None:

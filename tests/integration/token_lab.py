@@ -14,6 +14,7 @@ from app.config import Settings
 from app.domain.errors import Failure, ProviderError
 from app.domain.model import ConnectorFacts
 from app.oauth.access import TokenCache
+from app.oauth.login_endpoint import LoginEndpoint
 from app.oauth.meta_endpoint import MetaTokenEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
@@ -33,10 +34,11 @@ class MovedClock:
     """Wall and monotonic time, moved by hand."""
 
     def __init__(self) -> None:
+        self.start_s = 1_795_000_000.0
         self.seconds = 0.0
 
     def now(self) -> int:
-        return int((1_795_000_000 + self.seconds) * 1000)
+        return int((self.start_s + self.seconds) * 1000)
 
     def monotonic(self) -> float:
         return self.seconds
@@ -56,6 +58,7 @@ class Lab:
     outcomes: list[str] = field(default_factory=list)
     published: list[ConnectorFacts] = field(default_factory=list)
     closers: list[Callable[[], object]] = field(default_factory=list)
+    logins: str = "http://127.0.0.1:1/"
     org_id: int = field(default_factory=lambda: uuid.uuid4().int % 2**31)
 
     def database(self, dsn: str | None = None) -> Database:
@@ -80,7 +83,9 @@ class Lab:
         async def on_refused(org_id: int, grant_id: str, _version: int) -> None:
             self.refused.append((org_id, grant_id))
 
-        endpoints = {"google": self.endpoint(timeout_s), "meta": self.endpoint(timeout_s, MetaTokenEndpoint)}
+        logins = LoginEndpoint("ttd", self.logins, session=self.session, clock=self.clock, timeout_s=timeout_s)
+        meta = self.endpoint(timeout_s, MetaTokenEndpoint)
+        endpoints = {"google": self.endpoint(timeout_s), "ttd": logins, "meta": meta}
         made = GrantTokenSource(
             PostgresGrantStore(self.database(dsn)), self.vault, endpoints, self.clock,
             cache=cache or self.cache(), on_refused=on_refused,
@@ -92,12 +97,17 @@ class Lab:
     async def connect(
         self, secret: str = SECRET, *, kind: str = "refresh_token", account: str = "a1", connector_type: str = ""
     ) -> ConnectorFacts:
+        chosen = connector_type or ("DV360" if kind == "refresh_token" else "TTD")
+        return await self.connect_with({kind: secret}, kind=chosen, account=account)
+
+    async def connect_with(
+        self, credentials: dict[str, str], *, kind: str = "TTD", account: str = "a1"
+    ) -> ConnectorFacts:
         async def publish(facts: ConnectorFacts) -> None:
             self.published.append(facts)
 
-        chosen = connector_type or ("TTD" if kind == "api_key" else "DV360")
         return await add_connector(
-            self.org_id, chosen, account, {kind: secret}, currency="EUR",
+            self.org_id, kind, account, credentials, currency="EUR",
             stores=PostgresConnectorStore(self.database()), vault=self.vault, publish=publish,
         )  # fmt: skip
 

@@ -10,10 +10,28 @@ from app.domain.messages import Accept
 from app.domain.model import Catalogue, ReportType
 from app.domain.rules import Rules
 from app.domain.state import State
-from app.testing.planning import CATALOGUE, NOW, REPORT, quota, rules
+from app.testing.planning import CATALOGUE, NOW, REPORT, TODAY, accept, facts, quota, rules
 
 APART = frozenset({"reach", "frequency"})
 STANDARD = frozenset(CATALOGUE["DV360"][REPORT].standard_names)
+
+
+WINDOW_MS = 300_000
+WINDOW = NOW - NOW % WINDOW_MS
+
+Drawn = list[tuple[int, int, tuple[str, ...], int, int, int, bool]]
+"""Requests: days ago of the last day, days before it, columns, class, ms in the windows, connector, force."""
+
+
+def accepts_of(rows: Drawn) -> list[Accept]:
+    """The requests, numbered from 1."""
+    return [
+        accept(
+            n, TODAY - ago - length, TODAY - ago, fields=fields, priority_class=priority, accepted_at=WINDOW + at,
+            connector=facts(number), force=force,
+        )
+        for n, (ago, length, fields, priority, at, number, force) in enumerate(rows, 1)
+    ]  # fmt: skip
 
 
 def report(longest: int = 0) -> ReportType:

@@ -192,11 +192,10 @@ def test_the_ledger_says_what_a_witness_saw_in_two_thousand_runs(seed: int) -> N
 
 
 def test_the_runs_above_hold_what_they_are_about() -> None:
-    """Otherwise they could pass without a merged call, a lost one, or one that nobody is left to pay for."""
+    """Otherwise they could pass without a merged call or a lost one."""
     entries = [e for seed in range(50_001, 50_061, 2) for e in entries_of(lived(seed, MANY))]
     assert {e.outcome for e in entries} == {"answered", "failed", "unknown"}
     assert any(len(e.members) >= 3 for e in entries)
-    assert any(not e.members for e in entries)
 
 
 def test_shares_of_labels_add_up_to_the_calls() -> None:

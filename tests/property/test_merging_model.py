@@ -20,11 +20,21 @@ from app.domain.rows import Request
 from app.domain.rules import Rules
 from app.domain.state import State, restore
 from app.testing.planning import NOW, REPORT, TODAY, Rows, accept, facts, request_id, stored, take
-from tests.property.merging_model import APART, STANDARD, closed, expected, found_in, groups_of, pieces, rules_with
+from tests.property.merging_model import (
+    APART,
+    STANDARD,
+    WINDOW,
+    WINDOW_MS,
+    accepts_of,
+    closed,
+    expected,
+    found_in,
+    groups_of,
+    pieces,
+    rules_with,
+)
 
 QUICK = settings(max_examples=200, deadline=None)
-WINDOW_MS = 300_000
-WINDOW = NOW - NOW % WINDOW_MS
 COLUMN_SETS = ((), ("views",), ("reach",), ("frequency", "reach"), ("views", "reach"), ("forbidden",))
 
 cuts = st.tuples(st.sampled_from([0, 0, 1, 4, 7, 30]), st.sampled_from([1, 3, 7, 31]))
@@ -40,18 +50,7 @@ asked = st.lists(
     ),
     max_size=9,
 )
-Drawn = list[tuple[int, int, tuple[str, ...], int, int, int, bool]]
 holdings = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 6), st.sampled_from(COLUMN_SETS)), max_size=4)
-
-
-def accepts_of(rows: Drawn) -> list[Accept]:
-    return [
-        accept(
-            n, TODAY - ago - length, TODAY - ago, fields=fields, priority_class=priority, accepted_at=WINDOW + at,
-            connector=facts(number), force=force,
-        )
-        for n, (ago, length, fields, priority, at, number, force) in enumerate(rows, 1)
-    ]  # fmt: skip
 
 
 def everything(accepts: list[Accept]) -> list[tuple[Accept, range]]:

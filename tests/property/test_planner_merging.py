@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 
 from app.domain.coverage import add
 from app.domain.messages import Accept
-from app.domain.state import State
-from app.testing.planning import NOW, REPORT, TODAY, accept, batches, facts, quota, rules, stored, take
+from app.testing.planning import NOW, REPORT, TODAY, batches, facts, quota, rules, stored, take
+from tests.property.merging_model import accepts_of, closed
 
 QUICK = settings(max_examples=150, deadline=None)
 WAITING = rules([quota()], backfill_slice_days=100_000)
-WINDOW = NOW - NOW % WAITING.window_ms
 
 asked = st.lists(
     st.tuples(
@@ -28,26 +27,9 @@ asked = st.lists(
 )
 
 
-def accepts_of(rows: list[tuple[int, int, tuple[str, ...], int, int, int, bool]]) -> list[Accept]:
-    return [
-        accept(
-            n, TODAY - ago - length, TODAY - ago, fields=fields, priority_class=priority, accepted_at=WINDOW + at,
-            connector=facts(number), force=force,
-        )
-        for n, (ago, length, fields, priority, at, number, force) in enumerate(rows, 1)
-    ]  # fmt: skip
-
-
-def closed() -> State:
-    """A planner whose provider said *not now*: nothing is dispatched, so that every batch can be looked at."""
-    state = State(WAITING, now=NOW)
-    state.limits_of_type("DV360").close("per_second|", NOW + 86_400_000)
-    return state
-
-
 def merged(accepts: list[Accept]) -> list[tuple[object, ...]]:
     """What is fetched for them: members, window, days, columns, priority and place of every batch."""
-    state = closed()
+    state = closed(WAITING)
     for message in accepts:
         take(state, message, at=NOW)
     for row in state.requests.values():
@@ -101,7 +83,7 @@ def test_batches_are_the_closure_of_overlap_in_any_order_of_arrival(
 def test_with_days_held_every_other_day_is_in_a_batch_that_its_requests_wait_for(
     rows: list[tuple[int, int, tuple[str, ...], int, int, int, bool]], held: list[tuple[int, int]]
 ) -> None:
-    state = closed()
+    state = closed(WAITING)
     key = f"{facts().connector_id}|{REPORT}"
     data = state.data_set(key)
     for version, (ago, length) in enumerate(held, 1):

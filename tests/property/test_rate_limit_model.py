@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.domain import rate_limit
+from app.domain import rate_limit, rhythm
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Limits, PermitRow
 from app.testing.planning import facts, quota
@@ -157,6 +157,26 @@ def test_rows_bring_the_same_counts_back(steps: list[Asked], later: int) -> None
         for key, bucket in model.limits.buckets.items():
             there = heir.buckets.get(key)
             assert bucket.used(moment) == (0 if there is None else there.used(moment)), key
+
+
+@QUICK
+@given(st.lists(asks, max_size=40), st.lists(st.integers(0, 20_000), min_size=1, max_size=4), st.integers(1, 9))
+def test_a_look_counts_as_one_by_one_and_sets_nothing_free(steps: list[Asked], looks: list[int], nth: int) -> None:
+    model = Model(Limits(SLIDING, LIFETIME_MS, GUARD_MS))
+    for wait, connector, charge, returned_after, where in steps:
+        model.wait(wait)
+        model.ask(connector, charge, returned_after, where)
+    for bucket in model.limits.buckets.values():
+        known = dict(bucket.taken)
+        for at in (model.now + look for look in looks):
+            assert bucket.remaining(at) == bucket.quota.limit - sum(free > at for free in bucket.taken.values())
+            times = [rhythm.nth_free_at(bucket, at, n, heard_at=model.now) for n in range(1, nth + 1)]
+            assert times == sorted(times)
+            # Of permits that are out, a later look expects that they are back.
+            free, sure = sum(t <= at for t in times), min(nth, bucket.remaining(at))
+            assert free == sure if at == model.now else free >= sure
+            assert times[-1] <= at + (1 + nth // bucket.quota.limit) * (bucket.quota.period_ms + 2 * LIFETIME_MS)
+        assert bucket.taken == known
 
 
 zones = st.sampled_from(

@@ -129,7 +129,10 @@ FORGED: dict[str, Forge] = {
 
 @pytest.fixture
 def world() -> RestWorld:
-    return RestWorld()
+    """With the planner, so that an unknown request is known to be one."""
+    made = RestWorld()
+    made.own_planner()
+    return made
 
 
 @pytest.fixture

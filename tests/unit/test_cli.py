@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import stat
@@ -234,6 +235,15 @@ def test_a_signal_ends_up_once_even_where_python_drops_the_exception() -> None:
         with pytest.raises(KeyboardInterrupt):
             checkpoint()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_file_that_cannot_be_opened_is_named_and_is_no_server(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as raised:
+        tmp_path.open("w")
+    told = judged(raised.value)
+    assert (str(told), told.code) == (f"{tmp_path}: Is a directory", 2)
+    assert judged(FileNotFoundError(2, "of a socket")).advice == "connector up"
+    assert "CONNECTOR__HTTP__PORT" in judged(OSError(errno.EADDRINUSE, "taken")).advice
 
 
 def test_unforeseen_errors_show_their_type_alone() -> None:

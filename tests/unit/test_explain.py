@@ -179,9 +179,17 @@ def test_every_class_of_error_has_a_next_step(name: ErrorClass, retryable: bool)
         assert "connector connectors add" in step
 
 
-@pytest.mark.parametrize(("cost", "end"), [(None, "and cost no call."), (1.0, "; until then it cost 1 call.")])
-def test_a_cancelled_request(cost: float | None, end: str) -> None:
-    last = told(completed(status="cancelled", result=None, cost=cost))[-1]
+@pytest.mark.parametrize(
+    ("cost", "started", "end"),
+    [
+        (None, False, "and cost no call."),
+        (0.0, True, "; the calls of its fetch are paid for by those it was shared with."),
+        (1.0, True, "; until then it cost 1 call."),
+    ],
+)
+def test_a_cancelled_request(cost: float | None, started: bool, end: str) -> None:
+    more = {} if started else {"started_at": None}
+    last = told(completed(status="cancelled", result=None, cost=cost, **more))[-1]
     assert last.startswith("It was cancelled at 00:00:06, 6 s after it was accepted")
     assert last.endswith(end)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from app.domain import closing
 from app.domain.errors import ErrorClass, Failure
-from app.domain.messages import Cancel, StepOutcome, Tick
-from app.domain.state import State
+from app.domain.messages import Ask, Cancel, StepOutcome, Tick
+from app.domain.state import Changes, State
 from app.testing.planning import (
+    CATALOGUE,
     NOW,
+    REPORT,
     TODAY,
     accept,
     batches,
@@ -126,6 +129,45 @@ def test_one_that_is_left_of_several_does_not_fail_of_what_another_asked() -> No
     assert ends(take(state, ended(alone, file=result_of(alone))))[request_id(2)]["type"] == "data_fetched"
 
 
+def cost_of(changes: Changes, number: int) -> str | None:
+    view = changes.views[request_id(number)]
+    return None if view is None else view.cost
+
+
+def test_the_last_that_leaves_a_fetch_pays_for_its_calls_and_ends_it() -> None:
+    first, second, other = (accept(n, TODAY, TODAY, connector=facts(max(1, n - 1))) for n in (1, 2, 3))
+    state, changes = begun(first, second, other, max_concurrent=1)
+    (offer,) = changes.offers
+    call(state, offer, "a", "b")
+    costs = [cost_of(take(state, Cancel(request_id(n), 1, facts().connector_id)), n) for n in (1, 2)]
+    assert costs == ["0.0000", "2.0000"]
+    # The worker is told at its next call, and the slot is another's in the same step.
+    asked = take(state, Ask("c", "w", offer.batch_id, offer.epoch, offer.step_no, "reports"))
+    assert [answer.denied for answer in asked.answers] == ["stale"]
+    assert [new.connector for new in asked.offers] == [facts(2)]
+    assert offer.batch_id not in state.batches
+    take(state, ended(offer, file=result_of(offer)))
+    assert request_id(2) not in state.requests
+
+
+def test_who_takes_over_a_fetch_pays_for_the_rest_of_it() -> None:
+    state, changes = begun(accept(1, TODAY, TODAY))
+    (offer,) = changes.offers
+    call(state, offer, "a", "b")
+    assert cost_of(take(state, Cancel(request_id(1), 1, facts().connector_id)), 1) == "2.0000"
+    take(state, accept(2, TODAY, TODAY))
+    call(state, offer, "c")
+    assert cost_of(take(state, ended(offer, file=result_of(offer))), 2) == "1.0000"
+
+
+def test_a_deadline_that_passes_is_paid_for_in_the_same_way() -> None:
+    state, changes = begun(accept(1, TODAY, TODAY, deadline_at=NOW + 5_000))
+    call(state, changes.offers[0], "a")
+    changes = take(state, Tick(), at=NOW + 5_000)
+    assert ends(changes)[request_id(1)]["type"] == "fetch_failed"
+    assert cost_of(changes, 1) == "1.0000"
+
+
 def test_nobody_attaches_to_a_fetch_that_was_refused_as_a_whole() -> None:
     state, first = begun(accept(1, TODAY, TODAY, fields=("forbidden",)), accept(2, TODAY, TODAY, fields=("forbidden",)))
     (alone,) = take(state, ended(first.offers[0], failure=REFUSED)).offers
@@ -222,3 +264,10 @@ def test_a_request_is_running_while_one_of_its_fetches_is(how: str) -> None:
     request = state.requests[accept(2, 0, 0).request_id]
     assert {state.batches[p].state for p in request.parts} >= {"leased"}
     assert request.state == "running"
+
+
+def test_a_report_without_a_bound_of_retention_keeps_its_oldest_days() -> None:
+    endless = {"DV360": {REPORT: replace(CATALOGUE["DV360"][REPORT], retention_days=0)}}
+    state = State(replace(rules(), catalogue=endless), now=NOW)
+    (offer,) = take(state, accept(1, TODAY - 2_000, TODAY - 1_990)).offers
+    assert ends(take(state, ended(offer, file=result_of(offer))))[request_id(1)]["records_fetched"] == 22

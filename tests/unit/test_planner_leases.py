@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from app.domain import planner
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Answer, Ask, Heartbeat, Members, Offer, Returned, StepOutcome, Tick
+from app.domain.rate_limit import Bucket
 from app.domain.rules import Rules
 from app.domain.state import Changes, State, restore
 from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, reasons, result_of, rules, take
@@ -320,3 +321,19 @@ def test_an_ask_that_waits_wakes_the_planner_once_however_often_it_is_looked_at(
     (answer,) = take(state, Tick(), at=NOW + 1_101).answers
     assert (answer.ask_id, answer.denied) == ("two", None)
     assert state.asks_wait_until is None
+
+
+def test_what_a_fetch_gives_back_is_looked_for_in_its_own_buckets() -> None:
+    """Of other accounts there may be ten thousand, each with a bucket of its own."""
+
+    class Alone(dict[str, Bucket]):
+        def values(self) -> NoReturn:
+            raise AssertionError("a walk over everybody's buckets")
+
+    state, offer = begun(rules([quota(limit=9, period_ms=3_600_000, scope="account")]))
+    limits = state.limits_of_type("DV360")
+    (bucket,) = limits.buckets.values()
+    assert bucket.reserved == {offer.batch_id: 3}
+    limits.buckets = Alone(limits.buckets)
+    take(state, StepOutcome(offer.batch_id, offer.epoch, 0, "w", 1, file=result_of(offer)))
+    assert not bucket.reserved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -167,3 +168,22 @@ def test_days_long_past_are_forgotten() -> None:
 def test_a_zone_that_nobody_knows_counts_as_utc(zone: str) -> None:
     assert zone_of(zone) is None
     assert day_of(1_773_144_000_000, zone) == day_of(1_773_144_000_000, "UTC")
+
+
+def test_all_who_are_shown_a_bucket_in_one_step_are_one_count() -> None:
+    walks: list[int] = []
+
+    class Counted(dict[str, int]):
+        def values(self) -> Any:
+            walks.append(len(self))
+            return super().values()
+
+    bucket = Bucket("day|", quota("day", 9, 86_400_000), 130_000, 0)
+    bucket.taken = Counted()
+    bucket.spend(PermitRow("a", "b", "reports", ("day|",), NOW, NOW))
+    first = bucket.window(NOW)
+    assert [bucket.window(NOW).remaining for _ in range(100)] == [8] * 100
+    assert len(walks) == 2
+    bucket.spend(PermitRow("c", "b", "reports", ("day|",), NOW, NOW + 5))
+    assert (bucket.window(NOW).remaining, bucket.window(NOW).reset_at) == (7, first.reset_at)
+    assert bucket.window(first.reset_at).remaining == 8

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from app.domain import refit
 from app.domain.commands import FetchCommand
 from app.domain.coverage import add
 from app.domain.errors import ErrorClass, Failure
 from app.domain.intake import Refused, judge
 from app.domain.messages import Accept, Cancel, Offer, StepOutcome
+from app.domain.rows import Batch
 from app.domain.state import State
 from app.testing.planning import NOW, REPORT, TODAY, accept, batches, facts, request_id, stored, take
 from tests.property.merging_model import closed, report, rules_with
@@ -309,3 +312,39 @@ def test_a_refused_batch_is_split_into_what_each_member_misses_and_no_attempt_is
         offers += changes.offers
     fine = "data_fetched"
     assert ends == {request_id(1): fine, request_id(2): fine, request_id(3): "fetch_failed"}
+
+
+def test_one_of_two_that_ask_for_the_same_leaves_without_a_look_at_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred of a long backfill cancelled in one step were a minute's work, more than a transaction has."""
+    state = closed(rules_with())
+    take(state, *(accept(n, TODAY - 9, TODAY - 4, accepted_at=NOW + n) for n in (1, 2, 3)))
+    looked: list[str] = []
+    whole = refit.fit
+
+    def seen(state: State, batch: Batch, names: Sequence[str]) -> refit.Fit:
+        looked.append(batch.batch_id)
+        return whole(state, batch, names)
+
+    monkeypatch.setattr(refit, "fit", seen)
+    leave(state, 1)
+    assert not looked
+    (batch,) = batches(state)
+    assert (batch.accepted_at, batch.members) == (NOW + 2, (request_id(2), request_id(3)))
+    leave(state, 2)
+    leave(state, 3)
+    assert not batches(state)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"priority_class": 5}, {"fields": ("clicks",)}, {"max_age_s": 3_600}, {"end": TODAY - 5}, {"start": TODAY - 8}],
+)
+def test_who_asks_for_nearly_the_same_leaves_with_a_look_at_the_others(other: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"start": TODAY - 9, "end": TODAY - 4, "fields": ("views",), "priority_class": 3} | other
+    state = closed(rules_with())
+    take(state, accept(1, TODAY - 9, TODAY - 4, fields=("views",)), accept(2, **given))
+    leave(state, 1)
+    (batch,) = batches(state)
+    extras = tuple(set(given["fields"]) - {"clicks"})
+    wanted = (given["start"], given["end"], extras, given["priority_class"])
+    assert (batch.start, batch.end, batch.extras, batch.priority_class) == wanted

@@ -88,6 +88,7 @@ async def test_a_bare_uuid_finds_the_request(client: Client, world: RestWorld) -
 async def test_foreign_unknown_and_impossible_ids_get_one_answer(
     client: Client, world: RestWorld, request_id: str
 ) -> None:
+    world.own_planner()
     await world.views.put(replace(queued(world.clock.now()), org_id=OTHER_ORG))
     answer = await client.get(STATUS + request_id, headers=world.headers())
     assert answer.status == 404
@@ -111,6 +112,7 @@ async def test_a_request_made_elsewhere_a_moment_ago_is_waited_for(client: Clien
 async def test_only_a_young_unknown_id_is_waited_for(
     client: Client, world: RestWorld, monkeypatch: pytest.MonkeyPatch, age_ms: int, waits: bool
 ) -> None:
+    world.own_planner()
     monkeypatch.setattr(requests, "WAIT_S", 0.2)
     began = time.monotonic()
     answer = await client.get(STATUS + made(world.clock.now() - age_ms), headers=world.headers())
@@ -143,6 +145,7 @@ async def test_liveness_asks_nobody_else(client: Client, world: RestWorld) -> No
 
 
 async def test_metrics_count_answers_by_route_pattern(client: Client, world: RestWorld) -> None:
+    world.own_planner()
     await client.get(STATUS + REQUEST, headers=world.headers())
     await client.get("/nowhere")
     answer = await client.get("/metrics")

@@ -112,6 +112,7 @@ async def test_what_was_accepted_here_is_queued_until_its_view_comes(client: Cli
 
 
 async def test_what_no_broker_took_is_not_queued(client: Client, world: RestWorld) -> None:
+    world.own_planner()
     world.publisher.away = True
     headers = world.headers() | {"Idempotency-Key": "k"}
     body = await problem_of(await client.post(PATH, json=world.body(), headers=headers))

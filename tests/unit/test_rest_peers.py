@@ -101,6 +101,28 @@ async def test_a_place_that_moved_without_a_record_is_told_by_every_worker(worke
     assert workers.owner.views.views[request_id(2)].estimated_wait_s == 60.0
 
 
+UNHEARD = "req_" + "5" * 32
+"""No UUIDv7, as an idempotency key makes it: its age is not in it."""
+
+
+async def test_a_request_that_is_not_heard_of_here_is_asked_for_at_the_owner(workers: Workers) -> None:
+    async def knows(asked: web.Request) -> web.Response:
+        return web.json_response({"request_id": asked.path.rsplit("/", 1)[-1], "status": "queued"})
+
+    assert {status for status, _ in await workers.each(f"/requests/{UNHEARD}")} == {404}, "only the owner says so"
+    async with impostor(knows) as url:
+        workers.tell_others(url)
+        found = await workers.each(f"/requests/{UNHEARD}")
+    assert found[1:] == [(200, {"request_id": UNHEARD, "status": "queued"})] * 2
+
+
+async def test_a_request_that_is_not_heard_of_is_503_while_nobody_can_say_so(workers: Workers) -> None:
+    for owner in (None, "http://127.0.0.1:1"):
+        workers.tell_others(owner)
+        _, *others = await workers.each(f"/requests/{UNHEARD}")
+        assert [(status, body["type"]) for status, body in others] == [(503, "/problems/view_unavailable")] * 2
+
+
 async def test_an_ended_request_asks_nobody(workers: Workers) -> None:
     asked: list[str] = []
 

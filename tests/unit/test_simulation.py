@@ -134,6 +134,16 @@ def test_a_polled_report_costs_its_start_and_its_polls() -> None:
     assert 15 < told["waits"]["done_by_priority"]["normal"]["p50"] < 18
 
 
+def test_polls_of_years_and_of_no_span_are_counted_in_one_go() -> None:
+    one = {"kind": "bursts", "size": 1, "ranges": [7], "connectors": ["DV360"], "organisations": ["two"]}
+    slow = {"preparation": {"median": "3650d"}, "poll_schedule": ["40d", "100ms"]}
+    told = results.of(run(streams=[one], drain=0, connectors={"DV360": SMALL["connectors"]["DV360"] | slow}))
+    assert told["saving"]["calls_alone"] == 2 + 1 + 3_610 * 864_000
+    slow["poll_schedule"] = ["0.4ms"]
+    told = results.of(run(streams=[one], drain=0, connectors={"DV360": SMALL["connectors"]["DV360"] | slow}))
+    assert told["saving"]["calls_alone"] == 2 + 3_650 * 86_400_000
+
+
 def test_a_closed_stream_keeps_as_many_open_as_it_was_told() -> None:
     stream = {"kind": "saturated", "depth": 3, "ending": "walk", "ranges": [2], "connectors": ["GOOGLE_ADS"]}
     simulation = Simulation(Scenario.model_validate(SMALL | {"streams": [stream]}), KNOWN)

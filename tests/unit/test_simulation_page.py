@@ -94,6 +94,8 @@ def test_wrong_scenarios_are_2_with_every_fault(run: Run, tmp_path: Path) -> Non
     assert "duration: must be a duration" in err
     assert run("simulate")[0] == run("simulate", "dashbords")[0] == 2
     assert run("simulate", "dashboards", "--out", str(tmp_path / "none" / "page.html"))[0] == 2
+    code, out, err = run("simulate", "million", "--out", str(tmp_path))  # said before it runs for a minute
+    assert (code, out, err.splitlines()[0]) == (2, "", f"error: {tmp_path}: Is a directory")
 
 
 @given(st.floats(0, 1e9), st.floats(1e-6, 1e9), st.booleans())

@@ -159,6 +159,19 @@ def test_progress_counts_the_calls_of_all_parts() -> None:
     assert seen == [0, 11, 22, 30, 33, 44, 55, 60, 66, 77, 88, 90, 100]
 
 
+def test_calls_in_vain_are_no_progress() -> None:
+    """An outage must not bring a request that has nothing to 99 percent."""
+    state, offers = running()
+    failure = Failure(ErrorClass.PROVIDER_SYSTEM, "http_503", "503", retryable=True)
+    for _ in range(3):
+        offer = offers.pop()
+        spend(state, offer, 2)
+        assert told(state) == 22
+        offers += take(state, StepOutcome(offer.batch_id, offer.epoch, offer.step_no, "w", 1, failure=failure)).offers
+        assert told(state) == 0
+    assert state.requests[request_id(1)].calls == 6
+
+
 def test_cost_and_calls_are_summed_over_the_parts() -> None:
     state = closed(rules_with())
     backfill(state)

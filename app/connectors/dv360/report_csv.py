@@ -7,10 +7,14 @@ from contextlib import aclosing
 from typing import Any
 
 from app.connectors.ahead import parsed_ahead
-from app.connectors.dv360.cutter import Cutter, control_totals, truncated_report
+from app.connectors.csv_text import Form, truncated_report
+from app.connectors.dv360.cutter import NULLS, Cutter, control_totals
+from app.connectors.dv360.reports import DAY, HEADERS
 from app.connectors.failures import bad_response
 from app.domain.messages import Offer
 from app.domain.model import Field
+
+_FORM = Form(HEADERS, DAY, NULLS)
 
 
 async def batches(
@@ -42,17 +46,17 @@ async def _blocks(cutter: Cutter, chunks: AsyncIterator[bytes]) -> AsyncIterator
 
 def _parse(block: bytes, offer: Offer, fields: Sequence[Field], header: tuple[str, ...]) -> Any:
     # Here, not at the top: a worker that never reads a report does not carry pyarrow (38 MB resident).
-    from app.connectors.dv360 import csv_block
+    from app.connectors import csv_block
 
-    return csv_block.parse(block, csv_block.layout(offer, fields, header))
+    return csv_block.parse(block, csv_block.layout(_FORM, offer, fields, header))
 
 
 def _settle(cutter: Cutter, offer: Offer, fields: Sequence[Field], rows: int, control: dict[str, str]) -> None:
     """Checks the end of the file against its rows and fills ``control``."""
-    from app.connectors.dv360 import csv_block
+    from app.connectors import csv_block
 
     header = cutter.header or ()
-    plan = csv_block.layout(offer, fields, header) if header else None
+    plan = csv_block.layout(_FORM, offer, fields, header) if header else None
     metrics = {} if plan is None else {plan.header_of(f): f.name for f in fields if f.role == "metric"}
     totals = control_totals(bytes(cutter.trailer), header, list(metrics))
     if totals is None and rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -50,6 +51,9 @@ HEADERS: Mapping[str, tuple[str, ...]] = {
     "METRIC_MEDIA_COST_ADVERTISER": ("Media Cost (Adv Currency)", "Media Cost (Advertiser Currency)"),
 }
 """Provider name -> the header names Report Builder has used for it."""
+
+DAY = re.compile(r"(\d{4})/(\d{2})/(\d{2})")
+"""A cell of the column ``Date``."""
 
 
 def columns(offer: Offer) -> tuple[Field, ...]:

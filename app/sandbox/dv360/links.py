@@ -10,7 +10,11 @@ from urllib.parse import urlencode
 
 def sign_link(storage_url: str, seed: int, query_id: int, report_id: int, expires_at: int) -> str:
     """The download URL of a report, good until ``expires_at`` (unix seconds)."""
-    path = link_path(query_id, report_id)
+    return signed_url(storage_url, seed, link_path(query_id, report_id), expires_at)
+
+
+def signed_url(storage_url: str, seed: int, path: str, expires_at: int) -> str:
+    """The URL of any path of the storage, good until ``expires_at`` (unix seconds)."""
     parameters = {
         "GoogleAccessId": "sandbox",
         "Expires": str(expires_at),

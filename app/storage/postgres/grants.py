@@ -26,7 +26,7 @@ _SQL: Final = statements("grants")
 
 @dataclass(frozen=True, slots=True)
 class GrantRow:
-    """One grant. ``kind`` is refresh_token or api_key; ``status`` active, reauthorise, revoked or replaced.
+    """One grant. ``kind`` is refresh_token, api_key or login; ``status`` active, reauthorise, revoked or replaced.
 
     ``generation`` counts credentials; ``refresh_age_s`` seconds since somebody claimed the refresh;
     ``access_expires_at`` ms.

@@ -7,7 +7,6 @@ which either makes sense of it (thousands separators, more than six decimals) or
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -17,15 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from app.connectors.dv360.cutter import NULLS, bad_value, number
-from app.connectors.dv360.reports import HEADERS
+from app.connectors.csv_text import Form, bad_value, number
 from app.connectors.failures import bad_response, shown
 from app.domain.messages import Offer
 from app.domain.model import Field
 
 _KINDS = {"string": pa.string(), "date": pa.date32(), "int64": pa.int64(), "decimal(18,6)": pa.decimal128(18, 6)}
 _WORDS = pa.dictionary(pa.int32(), pa.string())
-_DATE = re.compile(r"(\d{4})/(\d{2})/(\d{2})")
 _UNIT = Decimal("0.000001")
 
 
@@ -33,6 +30,7 @@ _UNIT = Decimal("0.000001")
 class Layout:
     """Where our columns stand in one file: ``places`` maps a column's name to its place in the header."""
 
+    form: Form
     fields: tuple[Field, ...]
     header: tuple[str, ...]
     places: dict[str, int]
@@ -42,13 +40,13 @@ class Layout:
         return self.header[self.places[field.name]]
 
 
-def layout(offer: Offer, fields: Sequence[Field], header: tuple[str, ...]) -> Layout:
+def layout(form: Form, offer: Offer, fields: Sequence[Field], header: tuple[str, ...]) -> Layout:
     """Finds our columns by header name. Raises ``ProviderError`` provider_response ``missing_column`` naming those
     absent."""
     places: dict[str, int] = {}
     missing = []
     for field in fields:
-        names = HEADERS.get(field.provider_name, ())
+        names = form.headers.get(field.provider_name, ())
         place = next((header.index(name) for name in names if name in header), None)
         if place is not None:
             places[field.name] = place
@@ -56,7 +54,7 @@ def layout(offer: Offer, fields: Sequence[Field], header: tuple[str, ...]) -> La
             missing.append(names[0])
     if missing:
         raise bad_response("missing_column", f"the report lacks the column {', '.join(missing)}", retryable=False)
-    return Layout(tuple(fields), header, places, offer)
+    return Layout(form, tuple(fields), header, places, offer)
 
 
 def parse(block: bytes, plan: Layout) -> pa.RecordBatch:
@@ -96,7 +94,10 @@ def _read(block: bytes, plan: Layout, types: dict[str, pa.DataType]) -> dict[str
         read_options=pacsv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
         parse_options=pacsv.ParseOptions(newlines_in_values=b'"' in block),
         convert_options=pacsv.ConvertOptions(
-            column_types=types, include_columns=list(types), null_values=list(NULLS), strings_can_be_null=False
+            column_types=types,
+            include_columns=list(types),
+            null_values=list(plan.form.nulls),
+            strings_can_be_null=False,
         ),
     )
     columns = {name: table.column(name).combine_chunks() for name in types}
@@ -116,13 +117,14 @@ def _slow(block: bytes, plan: Layout) -> dict[str, pa.Array]:
     else:
         for field in plan.fields:
             if field.role == "metric" and field.name in plan.places:
-                columns[field.name] = _metric(columns[field.name], field, plan.header_of(field))
+                columns[field.name] = _metric(columns[field.name], field, plan)
         return columns
     raise failure
 
 
-def _metric(column: pa.Array, field: Field, header: str) -> pa.Array:
-    values = [None if cell.strip() in NULLS else _exact(cell, field, header) for cell in column.to_pylist()]
+def _metric(column: pa.Array, field: Field, plan: Layout) -> pa.Array:
+    header, nulls = plan.header_of(field), plan.form.nulls
+    values = [None if cell.strip() in nulls else _exact(cell, field, header) for cell in column.to_pylist()]
     try:
         return pa.array(values, _KINDS[field.kind])
     except (pa.ArrowInvalid, OverflowError):
@@ -164,7 +166,7 @@ def _dates(column: Any, plan: Layout) -> pa.Array:
 
 
 def _day(word: str, plan: Layout) -> date:
-    match = _DATE.fullmatch(word.strip())
+    match = plan.form.day.fullmatch(word.strip())
     try:
         day = date(*map(int, match.groups())) if match else None
     except ValueError:

@@ -1,0 +1,1 @@
+"""The Trade Desk: reports as files of MyReports (API v3)."""

@@ -1,0 +1,118 @@
+"""The error table, row by row: each row has an answer that only it decides."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from app.connectors.ttd.errors import ROWS, classify
+from app.domain.errors import ErrorClass, Throttle
+
+INVALID = orjson.dumps({"Message": "No.", "ErrorDetails": [{"Property": "TimeZone", "Reasons": ["bad", "worse"]}]})
+GATEWAY = b'{"message":"Unauthorized"}'
+
+# (row, call, status, body)
+CASES: tuple[tuple[int, str, int, bytes], ...] = (
+    (0, "signed", 429, b'{"Message":"Too Many Requests"}'),
+    (1, "signed", 401, b""),
+    (2, "signed", 403, b"<Error><Code>AccessDenied</Code></Error>"),
+    (3, "view", 404, b""),
+    (4, "executions", 403, b'{"Message":"No."}'),
+    (5, "view", 401, GATEWAY),
+    (6, "schedule", 403, b'{"Message":"No."}'),
+    (7, "executions", 404, b"<html>no route</html>"),
+    (8, "schedule", 410, b'{"Message":"Gone."}'),
+    (9, "template", 408, b""),
+    (10, "schedule", 400, INVALID),
+    (11, "schedule", 409, b'{"Message":"Conflict."}'),
+    (12, "executions", 503, b"<html>upstream</html>"),
+    (13, "view", 302, b""),
+    (14, "view", 240, b""),
+)
+
+
+@pytest.mark.parametrize("row", range(len(ROWS)))
+def test_row(row: int) -> None:
+    assert CASES[row][0] == row
+    call, status, body = CASES[row][1:]
+    failure = classify(call, status, {}, body)
+    wanted = ROWS[row]
+    assert (failure.error_class, failure.code) == (wanted.error_class, wanted.code)
+    assert failure.retryable == wanted.retryable
+    assert failure.system == wanted.system
+    assert failure.remote_lost == wanted.remote_lost
+    assert failure.throttle == (Throttle(None) if wanted.throttle else None)
+    assert failure.provider_code == str(status)
+    assert wanted.source
+
+
+@pytest.mark.parametrize("row", range(len(ROWS)))
+def test_no_earlier_row_decides_the_case_of_a_row(row: int) -> None:
+    call, status, _ = CASES[row][1:]
+    assert next(index for index, each in enumerate(ROWS) if each.matches(call, status)) == row
+
+
+def test_every_case_has_its_row() -> None:
+    assert [number for number, *_ in CASES] == list(range(len(ROWS)))
+
+
+# What each refusal must become (providers' page, what a wrong classification costs), said apart from the table:
+# (call, status): class, code, retryable, system, throttle, remote_lost
+MEANT: dict[tuple[str, int], tuple[ErrorClass, str, bool, bool, bool, bool]] = {
+    ("schedule", 429): (ErrorClass.QUOTA, "rate_limited", True, False, True, False),
+    ("template", 401): (ErrorClass.AUTHORISATION, "token_rejected", False, False, False, False),
+    ("schedule", 403): (ErrorClass.AUTHORISATION, "no_access", False, False, False, False),
+    ("advertisers", 403): (ErrorClass.AUTHORISATION, "no_access", False, False, False, False),
+    ("executions", 403): (ErrorClass.NOT_FOUND, "report_lost", True, False, False, True),
+    ("view", 403): (ErrorClass.NOT_FOUND, "report_lost", True, False, False, True),
+    ("view", 401): (ErrorClass.AUTHORISATION, "token_rejected", False, False, False, False),
+    ("view", 404): (ErrorClass.NOT_FOUND, "report_lost", True, False, False, True),
+    ("signed", 404): (ErrorClass.NOT_FOUND, "report_lost", True, False, False, True),
+    ("signed", 400): (ErrorClass.PROVIDER_RESPONSE, "download_link_expired", True, False, False, False),
+    ("signed", 403): (ErrorClass.PROVIDER_RESPONSE, "download_link_expired", True, False, False, False),
+    ("executions", 404): (ErrorClass.NOT_FOUND, "not_found", False, False, False, False),
+    ("schedule", 400): (ErrorClass.INVALID_REQUEST, "invalid_report", False, False, False, False),
+    ("schedule", 409): (ErrorClass.INVALID_REQUEST, "request_refused", False, False, False, False),
+    ("schedule", 410): (ErrorClass.INVALID_REQUEST, "interface_retired", False, False, False, False),
+    ("executions", 500): (ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", True, True, False, False),
+    ("executions", 503): (ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", True, True, False, False),
+    ("view", 408): (ErrorClass.PROVIDER_SYSTEM, "read_timeout", True, True, False, False),
+}
+
+
+@pytest.mark.parametrize(("call", "status"), MEANT)
+def test_what_a_refusal_becomes(call: str, status: int) -> None:
+    found = classify(call, status, {}, b"")
+    told = (found.error_class, found.code, found.retryable, found.system, bool(found.throttle), found.remote_lost)
+    assert told == MEANT[call, status]
+
+
+def test_only_system_failures_count_against_the_breaker() -> None:
+    assert {row.error_class for row in ROWS if row.system} == {ErrorClass.PROVIDER_SYSTEM}
+    assert not any(row.system and row.throttle for row in ROWS)
+
+
+def test_the_delay_is_the_providers() -> None:
+    failure = classify("schedule", 429, {"retry-after": "17"}, b"")
+    assert (failure.retry_after_s, failure.throttle) == (17.0, Throttle(None, 17.0))
+    away = classify("schedule", 503, {"retry-after": "9"}, b"")
+    assert (away.retry_after_s, away.throttle, away.system) == (9.0, None, True)
+    for odd in ("Wed, 21 Oct 2026 07:28:00 GMT", "-1", "9999999", "٣", ""):
+        assert classify("schedule", 429, {"retry-after": odd}, b"").retry_after_s is None
+
+
+def test_message_names_the_properties_and_hides_what_must_not_be_shown() -> None:
+    assert classify("schedule", 400, {}, INVALID).message == "No.; TimeZone: bad, worse"
+    assert classify("view", 401, {}, GATEWAY).message == "Unauthorized"
+    body = orjson.dumps({"Message": "TTD-Auth: canary1 access_token=canary2\u202e\nmore"})
+    message = classify("schedule", 400, {}, body).message
+    for hidden in ("canary", "\n", "\u202e"):
+        assert hidden not in message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"[1]", b'{"Message":1}', b'{"ErrorDetails":[1,{"Reasons":2}]}', b'{"ErrorDetails":3}', b"\xff"],
+)
+def test_any_body_is_read(body: bytes) -> None:
+    assert classify("executions", 500, {}, body).code == "provider_unavailable"
