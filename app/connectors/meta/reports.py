@@ -48,7 +48,8 @@ def columns(offer: Offer) -> tuple[Field, ...]:
 
 
 def parameters(offer: Offer) -> dict[str, str]:
-    """The form of ``POST act_<id>/insights``: one row a day, both days included, in the account's zone."""
+    """The form of ``POST act_<id>/insights``: one row a day, both days included, in the account's zone. No attribution
+    window is named, so that the account's own counts, and no campaign is left out, removed ones neither."""
     names = [field.provider_name for field in columns(offer) if field.provider_name]
     start, end = date.fromordinal(offer.start).isoformat(), date.fromordinal(offer.end).isoformat()
     return {
