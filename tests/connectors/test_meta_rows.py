@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -14,10 +15,10 @@ from app.connectors.meta import reports, rows
 from app.domain.errors import ProviderError
 from tests.connectors.meta import ACCOUNT, meta_offer, meta_row
 
-ACTIONS = ("purchase",)
+ACTIONS = frozenset({"purchase"})
 
 
-def parsed(*found: dict[str, Any], actions: tuple[str, ...] = ACTIONS, **changes: Any) -> list[dict[str, Any]]:
+def parsed(*found: dict[str, Any], actions: Collection[str] = ACTIONS, **changes: Any) -> list[dict[str, Any]]:
     job = meta_offer(**changes)
     listed: list[dict[str, Any]] = rows.parse(found, job, reports.columns(job), actions).to_pylist()
     return listed
@@ -104,6 +105,7 @@ def test_only_chosen_actions_are_conversions(actions: tuple[str, ...], total: st
         ({"campaign_name": ["x"]}, "bad_value"),
         ({"actions": {}}, "bad_value"),
         ({"actions": [5]}, "bad_value"),
+        ({"actions": [{"action_type": [], "value": "1"}]}, "bad_value"),
         ({"actions": [{"action_type": "purchase"}]}, "bad_value"),
         ({"actions": [{"action_type": "purchase", "value": 2}]}, "bad_value"),
         ({"actions": [{"action_type": "purchase", "value": "two"}]}, "bad_value"),

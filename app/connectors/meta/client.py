@@ -151,8 +151,10 @@ def _percent(value: Any) -> int | None:
 
 
 def _account(entry: Mapping[str, Any]) -> Account:
-    name, currency, zone = entry.get("name"), entry.get("currency"), entry.get("timezone_name")
-    return Account(_id(entry, "account_id"), str(name or ""), currency, zone)
+    name, currency, zone = (
+        value if isinstance(value := entry.get(key), str) else None for key in ("name", "currency", "timezone_name")
+    )
+    return Account(_id(entry, "account_id"), name or "", currency, zone)
 
 
 def _skipped() -> Failure:

@@ -48,6 +48,8 @@ def _conversions(entries: Any, actions: Collection[str]) -> str:
         return "0"
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise _no_actions()
+    if not all(isinstance(entry.get("action_type", ""), str) for entry in entries):
+        raise _no_actions()
     chosen = [entry for entry in entries if entry.get("action_type") in actions]
     if len({entry["action_type"] for entry in chosen}) != len(chosen):
         raise bad_response("bad_value", "a row names an action type twice", retryable=False)
