@@ -17,6 +17,7 @@ from api.rest.auth import build_verifier
 from api.rest.services import RestServices
 from app.clock import SystemClock
 from app.config import Settings, effective_quotas
+from app.config_sections import OAuthProvider
 from app.connectors.base import Hosts, Limits, ProviderHttp
 from app.connectors.registry import catalogue_of, connectors_of, hosts_of
 from app.connectors.session import provider_session
@@ -27,6 +28,7 @@ from app.domain.messages import Offer, StepOutcome
 from app.domain.retry import RetryPolicy
 from app.domain.rules import ConnectorRules, Rules
 from app.oauth.login_endpoint import LoginEndpoint
+from app.oauth.meta_endpoint import MetaTokenEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
@@ -182,36 +184,35 @@ class Fetching:
     def _open(self) -> Outgoing:
         private = [name for h in self.hosts.values() for name in h.private_names()]
         oauth = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        google, breaker = self.settings.providers.google, self.settings.circuit_breaker
-        logins = LoginEndpoint(
-            "ttd",
-            f"{self.settings.providers.ttd.api_url.rstrip('/')}/authentication",
-            session=oauth,
-            clock=self.clock,
-            timeout_s=self.settings.call.token_timeout_s,
-            failure_threshold=breaker.failure_threshold,
-            recovery_s=breaker.recovery_timeout,
-            success_threshold=breaker.success_threshold,
-        )
-        endpoint = TokenEndpoint(
-            "google",
-            str(google.token_url),
-            google.client_id,
-            google.client_secret.get_secret_value(),
-            session=oauth,
-            clock=self.clock,
-            timeout_s=self.settings.call.token_timeout_s,
-            failure_threshold=breaker.failure_threshold,
-            recovery_s=breaker.recovery_timeout,
-            success_threshold=breaker.success_threshold,
-        )
         stores = self.stores
         tokens = GrantTokenSource(
-            stores.grants, stores.vault, {"google": endpoint, "ttd": logins}, self.clock, cache=stores.cache,
+            stores.grants, stores.vault, self._endpoints(oauth), self.clock, cache=stores.cache,
             on_refused=self.on_refused,
             observe=lambda provider, outcome: self.metrics.token_refresh_total.labels(provider, outcome).inc(),
         )  # fmt: skip
         return Outgoing(provider_session(private), oauth, tokens)
+
+    def _endpoints(self, session: aiohttp.ClientSession) -> dict[str, TokenEndpoint]:
+        """Where each provider's tokens come from."""
+        providers, breaker = self.settings.providers, self.settings.circuit_breaker
+        limits: dict[str, Any] = {
+            "timeout_s": self.settings.call.token_timeout_s,
+            "failure_threshold": breaker.failure_threshold,
+            "recovery_s": breaker.recovery_timeout,
+            "success_threshold": breaker.success_threshold,
+        }
+
+        def of(kind: type[TokenEndpoint], name: str, oauth: OAuthProvider) -> TokenEndpoint:
+            url, secret = str(oauth.token_url), oauth.client_secret.get_secret_value()
+            return kind(name, url, oauth.client_id, secret, session=session, clock=self.clock, **limits)
+
+        logins = f"{providers.ttd.api_url.rstrip('/')}/authentication"
+        found = {
+            "google": of(TokenEndpoint, "google", providers.google),
+            "ttd": LoginEndpoint("ttd", logins, session=session, clock=self.clock, **limits),
+        }
+        # Without an application of one's own there is nobody to exchange a token for; that of a system user needs none.
+        return found | ({"meta": of(MetaTokenEndpoint, "meta", providers.meta)} if providers.meta.client_id else {})
 
     async def close(self) -> None:
         if self.outgoing is not None:

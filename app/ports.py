@@ -4,7 +4,7 @@ tested twins in ``app.testing``. Nothing here opens anything.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -108,9 +108,12 @@ class Calls(Protocol):
         form: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        check: Callable[[HttpAnswer], None] | None = None,
     ) -> HttpAnswer:
         """One call, whole answer (at most 4 MiB). Any status is returned; transport failures raise ``ProviderError``
-        (provider_system, retryable). ``authorised=False`` sends no credential (signed download links)."""
+        (provider_system, retryable). ``authorised=False`` sends no credential (signed download links). ``check`` looks
+        at the answer while its permit is still out, so that what it raises is how the call ended, whatever the status;
+        a ``TokenRefused`` of it is a 401."""
 
     def stream(
         self,

@@ -20,7 +20,7 @@ from yarl import URL
 
 from app.connectors import body
 from app.connectors.body import Limits
-from app.connectors.failures import transport_failure
+from app.connectors.failures import TokenRefused, transport_failure
 from app.connectors.hosts import Hosts, checked
 from app.connectors.session import DEPARTURE, AlreadyDeparted, Departure, StalePermit
 from app.connectors.usage import ReadUsage, no_usage
@@ -170,14 +170,29 @@ class ProviderHttp:
         form: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        check: Callable[[HttpAnswer], None] | None = None,
     ) -> HttpAnswer:
-        """One call and its whole answer, whatever its status. Raises ``ProviderError`` or ``PermitDenied``."""
+        """One call and its whole answer, whatever its status. Raises ``ProviderError`` or ``PermitDenied``, and what
+        ``check`` raises."""
         target = checked(url, self._hosts, authorised=authorised)
         total_s = self._limits.call_s
         call = _Call(method, target, charge, data, authorised, total_s, json, form, params, headers)
-        async with self._exchange(call) as exchange:
+        used: list[str] = []
+        try:
+            return await self._whole(call, check, used)
+        except TokenRefused:
+            if len(used) != 1:
+                raise
+        return await self._whole(call, check, used)
+
+    async def _whole(self, call: _Call, check: Callable[[HttpAnswer], None] | None, used: list[str]) -> HttpAnswer:
+        """The answer, and at the end of ``used`` the tokens that were sent for it."""
+        async with self._exchange(call, used) as exchange:
             content = await body.whole(exchange.response, self._limits, deadline=exchange.deadline)
-            return HttpAnswer(exchange.response.status, _lower(exchange.response), content)
+            answer = HttpAnswer(exchange.response.status, _lower(exchange.response), content)
+            if check is not None:
+                check(answer)
+            return answer
 
     @asynccontextmanager
     async def stream(
@@ -200,13 +215,13 @@ class ProviderHttp:
             yield _Stream(exchange, self._limits)
 
     @asynccontextmanager
-    async def _exchange(self, call: _Call) -> AsyncIterator[_Exchange]:
-        token = await self._token(call)
-        exchange = await self._open(call, token)
-        if exchange.response.status == 401 and token is not None:
+    async def _exchange(self, call: _Call, used: list[str] | None = None) -> AsyncIterator[_Exchange]:
+        """``used``: tokens that were refused for this call, to which the one or two of this exchange are added."""
+        sent = [] if used is None else used
+        exchange = await self._open(call, await self._token(call, sent))
+        if exchange.response.status == 401 and len(sent) == 1:
             self._end(exchange, _answered(exchange))
-            token = await self._token(call, rejected=token)
-            exchange = await self._open(call, token)
+            exchange = await self._open(call, await self._token(call, sent))
         ended = _answered(exchange)
         try:
             yield exchange
@@ -219,12 +234,13 @@ class ProviderHttp:
         finally:
             self._end(exchange, ended)
 
-    async def _token(self, call: _Call, rejected: str | None = None) -> str | None:
+    async def _token(self, call: _Call, sent: list[str]) -> str | None:
         if not call.authorised:
             return None
-        facts = self._connector
+        facts, rejected = self._connector, sent[-1] if sent else None
         token = await self._tokens.access_token(facts.org_id, facts.grant_id, rejected=rejected)
         self._crash("token_read")
+        sent.append(token)
         return token
 
     async def _open(self, call: _Call, token: str | None) -> _Exchange:

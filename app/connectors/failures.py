@@ -11,7 +11,8 @@ from app.connectors.session import AlreadyDeparted, RefusedAddress
 from app.domain.errors import ErrorClass, Failure, ProviderError
 
 _SECRET = re.compile(
-    r"(?i)(bearer\s+|ttd-auth:\s*|access_token=|refresh_token=|x-goog-signature=|signature=)[^\s&\"']+|ya29\.[^\s\"']+"
+    r"(?i)(bearer\s+|ttd-auth:\s*|access_token=|refresh_token=|fb_exchange_token=|client_secret=|x-goog-signature=|signature=)"
+    r"[^\s&\"']+|ya29\.[^\s\"']+|\bEAA[A-Za-z0-9._-]{16,}"
 )
 # Control characters, and those that reorder or hide text on a screen (Unicode bidi controls, zero width).
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
@@ -22,6 +23,10 @@ def shown(text: str, limit: int = 300) -> str:
     characters."""
     plain = _SECRET.sub(lambda match: (match.group(1) or "") + "***", _HIDDEN.sub(" ", text[: limit * 4]))
     return plain if len(plain) <= limit else plain[: limit - 3] + "..."
+
+
+class TokenRefused(ProviderError):
+    """An answer that refuses the token in its body, whatever its status: as a 401 is."""
 
 
 def bad_response(code: str, message: str, *, retryable: bool = True, system: bool = False) -> ProviderError:

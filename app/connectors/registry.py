@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.config import Settings
-from app.config_sections import Ttd
+from app.config_sections import Meta, Ttd
 from app.connectors.dv360.client import Dv360Connector
 from app.connectors.google_ads.client import GoogleAdsConnector
 from app.connectors.hosts import Hosts
+from app.connectors.meta.client import MetaConnector
 from app.connectors.ttd.client import AUTH_HEADER as TTD_AUTH_HEADER
 from app.connectors.ttd.client import TtdConnector
 from app.domain.model import Catalogue, ConnectorType
@@ -22,25 +23,36 @@ def connectors_of(settings: Settings) -> dict[str, Connector]:
         Dv360Connector(reports_url=dv360.reports_url, api_url=dv360.api_url, poll_schedule_s=dv360.poll_schedule_s),
         GoogleAdsConnector(api_url=google_ads.api_url, developer_token=google_ads.developer_token.get_secret_value()),
     ]
-    found.append(_ttd(settings.providers.ttd))
+    found += [_ttd(settings.providers.ttd), _meta(settings.providers.meta)]
     return {connector.connector_type: connector for connector in found}
 
 
 def hosts_of(settings: Settings) -> dict[str, Hosts]:
     """Where each adapter may call, by connector type."""
-    dv360, google_ads = settings.providers.dv360, settings.providers.google_ads
+    dv360, google_ads, meta = settings.providers.dv360, settings.providers.google_ads, settings.providers.meta
     return {
         ConnectorType.DV360: Hosts((dv360.reports_url, dv360.api_url), dv360.download_hosts, dv360.allow_private_hosts),
         ConnectorType.GOOGLE_ADS: Hosts(
             (google_ads.api_url,), google_ads.download_hosts, google_ads.allow_private_hosts
         ),
         ConnectorType.TTD: _ttd_hosts(settings.providers.ttd),
+        ConnectorType.META: Hosts((meta.api_url,), meta.download_hosts, meta.allow_private_hosts),
     }
 
 
 def catalogue_of(connectors: Mapping[str, Connector]) -> Catalogue:
     """Connector type -> report types, as the adapters declare them."""
     return {name: connector.reports for name, connector in connectors.items()}
+
+
+def _meta(meta: Meta) -> Connector:
+    return MetaConnector(
+        api_url=meta.api_url,
+        tier=meta.access_tier,
+        poll_schedule_s=meta.poll_schedule_s,
+        page_size=meta.page_size,
+        conversion_actions=meta.conversion_actions,
+    )
 
 
 def _ttd(ttd: Ttd) -> Connector:

@@ -16,6 +16,10 @@ CHECK_S: Final = 5.0
 """How long a token may be used without asking whether its grant still stands."""
 _MARGIN_S: Final = 60.0
 _AHEAD_S: Final = 240.0
+_LONG_S: Final = 7 * 86_400.0
+"""A token of such a lifetime is the grant itself (Meta's, 60 days): who misses its end has to consent again, so it is
+renewed from its half on, and once a day is often enough to try."""
+_RENEWAL_PAUSE_S, _LONG_PAUSE_S = 30.0, 86_400.0
 
 
 class TokenCache(Protocol):
@@ -72,9 +76,15 @@ def hold(token: str, generation: int, lifetime_s: float, left_s: float, clock: C
     """``left_s`` of ``lifetime_s`` remain. Renewal is spread, so that a fleet does not renew at one moment."""
     now = clock.monotonic()
     good_until = now + left_s - margin_s(lifetime_s)
-    ahead = min(_AHEAD_S, lifetime_s / 10) * random.uniform(0.5, 1.0)
+    most_ahead = lifetime_s / 2 if lifetime_s >= _LONG_S else min(_AHEAD_S, lifetime_s / 10)
+    ahead = most_ahead * random.uniform(0.5, 1.0)
     dead_at = now + left_s
     return Held(token, generation, good_until - ahead, good_until, dead_at, now + CHECK_S, dead_at - lifetime_s)
+
+
+def renewal_pause_s(held: Held) -> float:
+    """How long after a try to renew in the background the next one begins."""
+    return _LONG_PAUSE_S if held.dead_at - held.issued_at >= _LONG_S else _RENEWAL_PAUSE_S
 
 
 def hold_forever(token: str, generation: int, clock: Clock) -> Held:

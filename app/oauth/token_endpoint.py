@@ -91,11 +91,20 @@ class TokenEndpoint:
         except EndpointAway as away:
             raise ProviderError(_away(str(away))) from None
 
+    async def ask(
+        self, session: aiohttp.ClientSession, url: str, client: tuple[str, str], refresh_token: str
+    ) -> Mapping[str, Any]:
+        """The endpoint's answer to a refresh with ``client`` (id, secret), as RFC 6749 has it. Raises ``OAuth2Error``
+        for a refusal, aiohttp's errors, ``ValueError`` for no JSON object, and what ``refresh`` raises."""
+        answer: Mapping[str, Any] = await _AiohttpClient(session, *client).refresh_token(
+            url, refresh_token=refresh_token
+        )
+        return answer
+
     async def _refresh(self, refresh_token: str) -> Issued:
-        client = _AiohttpClient(self._session, *self._client)
         try:
             async with asyncio.timeout(self.timeout_s):
-                answer = await client.refresh_token(self._url, refresh_token=refresh_token)
+                answer = await self.ask(self._session, self._url, self._client, refresh_token)
         except OAuth2Error as error:
             # The authlib error holds the answer's own sentence, which may hold anything: it is not chained.
             raise _refusal(error.error) from None

@@ -27,6 +27,7 @@ from app.oauth.access import (
     hold,
     hold_forever,
     margin_s,
+    renewal_pause_s,
     to_cache,
 )
 from app.oauth.credentials import secret_of
@@ -37,7 +38,6 @@ from app.ports import Clock
 log = logging.getLogger(__name__)
 
 _CLAIM_SLACK_S: Final = 10.0
-_RENEWAL_PAUSE_S: Final = 30.0
 _STORE_RETRY_S: Final = 15.0
 _REJECTED_S: Final = 60.0
 _STANDING_S: Final = 1.0
@@ -164,7 +164,7 @@ class GrantTokenSource:
 
     def _renew_ahead(self, key: Key, held: Held) -> None:
         if self._clock.monotonic() >= held.renew_at and key not in self._renewals:
-            held.renew_at = self._clock.monotonic() + _RENEWAL_PAUSE_S
+            held.renew_at = self._clock.monotonic() + renewal_pause_s(held)
             _start(self._renewals, key, self._obtain(key, held.token, wait=False))
 
     async def _obtain(self, key: Key, rejected: str | None, *, wait: bool = True) -> Held:
@@ -296,7 +296,7 @@ class GrantTokenSource:
         return True
 
     async def _refused(self, row: Grant, claim: Any) -> None:
-        """The endpoint says the grant is dead. It is, unless its credentials were replaced while the call was out."""
+        """Its provider says the grant is dead. It is, unless its credentials were replaced while the call was out."""
         self._observe(row.provider, "refused")
         try:
             dead = await self._grants.refuse(claim, "revoked")
@@ -308,7 +308,7 @@ class GrantTokenSource:
         await self._cache.drop(cache_key(row.grant_id))
         if self._on_refused is not None:
             await self._on_refused(row.org_id, row.grant_id, row.version)
-        # Only a token endpoint has a word for it; a key or a login is refused by a status.
+        # Only a token endpoint has a word for it; a key or a login is refused by a 401, or what counts as one.
         raise _reauthorise("invalid_grant" if row.kind == "refresh_token" else "401") from None
 
     async def _key_refused(self, row: Grant) -> NoReturn:

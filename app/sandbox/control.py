@@ -15,6 +15,7 @@ from app.sandbox.dv360 import doors as dv360
 from app.sandbox.faults import parse_rule
 from app.sandbox.google_ads import doors as google_ads
 from app.sandbox.google_errors import json_answer
+from app.sandbox.meta import doors as meta
 from app.sandbox.quotas import change_rule, snapshot
 from app.sandbox.ttd import doors as ttd
 from app.sandbox.world import WORLD, World, reset_world
@@ -35,6 +36,7 @@ _PROVIDERS: Mapping[str, _Provider] = {
     "dv360": _Provider(dv360.truth, dv360.restate_days, dv360.figures),
     "google_ads": _Provider(google_ads.truth, google_ads.restate_days, google_ads.figures),
     "ttd": _Provider(ttd.truth, ttd.restate_days, ttd.figures),
+    "meta": _Provider(meta.truth, meta.restate_days, meta.figures),
 }
 
 
@@ -145,7 +147,8 @@ async def durations(world: World, request: web.Request) -> Any:
     if unknown := set(body) - {"reports", "expires_in", "link_seconds", "latency_s"}:
         raise ValueError(f"unknown: {sorted(unknown)}")
     if "reports" in body:
-        world.dv360.duration = world.ttd.duration = dv360.duration_of(body["reports"])
+        duration = dv360.duration_of(body["reports"])
+        world.dv360.duration = world.ttd.duration = world.meta.duration = duration
     world.oauth.expires_in = int(body.get("expires_in", world.oauth.expires_in))
     spans: dict[str, Any] = {key: float(body[key]) for key in ("link_seconds", "latency_s") if key in body}
     world.settings = replace(world.settings, **spans)

@@ -20,6 +20,8 @@ from app.sandbox.dv360.state import Duration
 from app.sandbox.faults import FaultRule, parse_rule
 from app.sandbox.google_ads.figures import TruthRow as AdsTruthRow
 from app.sandbox.google_ads.figures import truth_rows as ads_truth
+from app.sandbox.meta import doors as meta
+from app.sandbox.meta.figures import TruthRow as MetaTruthRow
 from app.sandbox.quotas import change_rule, snapshot
 from app.sandbox.settings import SandboxSettings, provider_env
 from app.sandbox.ttd import doors as ttd
@@ -85,7 +87,7 @@ class RunningSandbox:
 
     def set_duration(self, duration: Duration) -> None:
         """How long reports run from now on take."""
-        self.world.dv360.duration = self.world.ttd.duration = duration
+        self.world.dv360.duration = self.world.ttd.duration = self.world.meta.duration = duration
 
     def restate(self, advertiser_id: int, start: date, end: date) -> None:
         """Change the figures of these days, both included."""
@@ -94,6 +96,10 @@ class RunningSandbox:
     def restate_ads(self, customer_id: int, start: date, end: date) -> None:
         """The same of a Google Ads account."""
         restate(self.world.ads, customer_id, start, end)
+
+    def restate_meta(self, account_id: int, start: date, end: date) -> None:
+        """The same of a Meta ad account."""
+        restate(self.world.meta, account_id, start, end)
 
     def reports(self) -> list[dict[str, Any]]:
         """Every report, as ``GET /_sandbox/reports`` shows it."""
@@ -108,6 +114,14 @@ class RunningSandbox:
     def ads_truth(self, customer_id: int, start: date, end: date) -> list[AdsTruthRow]:
         """The rows of a Google Ads account as they are now."""
         return list(ads_truth(self.world.ads, self.world.settings.seed, customer_id, start, end))
+
+    def meta_truth(self, account_id: int, start: date, end: date) -> list[MetaTruthRow]:
+        """The rows of a Meta ad account as they are now."""
+        return list(meta.rows_now(self.world, account_id, start, end))
+
+    def meta_token(self, user: str) -> str:
+        """A Meta token of that user, which works as it is and may be exchanged."""
+        return f"EAAsandbox-{user}"
 
     def ttd_truth(self, advertiser_id: str, time_zone: str, start: date, end: date) -> list[TtdTruthRow]:
         """The rows of an advertiser of The Trade Desk as they are now, by days of that zone."""

@@ -43,6 +43,14 @@ GOOGLE_QUOTAS: tuple[QuotaRule, ...] = (
 an account an advertiser or customer. Google Ads' short-term limit is not published: calls are only counted until one
 is set."""
 
+META_QUOTAS: tuple[QuotaRule, ...] = (
+    QuotaRule("meta_insights_hour", "insights", "account", 600, 3_600.0),
+    QuotaRule("meta_score", "insights", "account", 60, 300.0),
+    QuotaRule("meta_application", "insights", "application", None, 3_600.0),
+)
+"""Meta's for an application with limited access, and accounts without active ads. The score wears off evenly in truth;
+here a call is one point and gone after 300 s. No number is published for the application."""
+
 
 @dataclass(slots=True)
 class Bucket:
@@ -114,6 +122,11 @@ def free_in(state: QuotaState, name: str, value: str, now: Instant) -> float:
     if rule.limit == 0:
         return rule.period_s
     return max(0.0, arrivals[len(arrivals) - rule.limit] + rule.period_s - now.monotonic)
+
+
+def used_in(state: QuotaState, name: str, value: str) -> int:
+    """Calls of the scope value in the window of the sliding rule ``name`` that ended with its last arrival."""
+    return len(state.buckets.get((name, value), Bucket()).arrivals)
 
 
 def change_rule(state: QuotaState, name: str, limit: int | None, period_s: float | None) -> None:

@@ -24,6 +24,8 @@ from app.sandbox.faults import AFTER, BEFORE, FaultRule, choose
 from app.sandbox.google_ads.routes import routes as google_ads_routes
 from app.sandbox.google_errors import GOOGLE
 from app.sandbox.google_oauth import routes as google_oauth
+from app.sandbox.meta import oauth as meta_oauth
+from app.sandbox.meta import routes as meta
 from app.sandbox.quotas import count_call
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.ttd import files as ttd_files
@@ -36,6 +38,8 @@ API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
     entities.routes,
     google_ads_routes,
     ttd.routes,
+    meta_oauth.routes,
+    meta.routes,
 )
 STORAGE_ROUTES: tuple[Callable[[], list[Route]], ...] = (storage.routes, ttd_files.routes)
 _CONTROL = "/_sandbox/"

@@ -8,10 +8,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.sandbox.dv360.state import Duration, Fixed, Quirks
-from app.sandbox.quotas import GOOGLE_QUOTAS, QuotaRule
+from app.sandbox.quotas import GOOGLE_QUOTAS, META_QUOTAS, QuotaRule
 from app.sandbox.ttd.quotas import TTD_QUOTAS
 
-QUOTAS: tuple[QuotaRule, ...] = (*GOOGLE_QUOTAS, *TTD_QUOTAS)
+QUOTAS: tuple[QuotaRule, ...] = (*GOOGLE_QUOTAS, *TTD_QUOTAS, *META_QUOTAS)
 """What all providers count."""
 
 CLIENT_ID = "sandbox-client"
@@ -29,9 +29,9 @@ def _default_clients() -> Mapping[str, str]:
 class SandboxSettings:
     """``port`` 0 picks a free one. ``report_duration`` how long reports take; ``campaigns`` per advertiser and
     customer, below a million; ``advertisers``, and customers without a manager, in lists; ``expires_in`` seconds of an
-    access token; ``link_seconds`` of a download link; ``latency_s`` added to every call; ``retention_months`` how far
-    back a report may reach; ``dialect`` 429 or 403, how DV360 answers at a full quota; ``enforce`` False counts quotas
-    without refusing; ``clients`` application id -> secret."""
+    access token, ``meta_expires_in`` of Meta's long-lived one; ``link_seconds`` of a download link; ``latency_s`` added
+    to every call; ``retention_months`` how far back a report may reach; ``dialect`` 429 or 403, how DV360 answers at a
+    full quota; ``enforce`` False counts quotas without refusing; ``clients`` application id -> secret."""
 
     seed: int = 1
     host: str = "127.0.0.1"
@@ -41,6 +41,7 @@ class SandboxSettings:
     campaigns: int = 5
     advertisers: int = 3
     expires_in: int = 3_599
+    meta_expires_in: int = 5_183_944
     link_seconds: float = 900.0
     latency_s: float = 0.0
     retention_months: int = 24
@@ -58,7 +59,7 @@ def provider_env(
     """The environment that makes a worker take this sandbox for the providers and their token endpoints."""
     dv360, google = "CONNECTOR__PROVIDERS__DV360__", "CONNECTOR__PROVIDERS__GOOGLE__"
     google_ads = "CONNECTOR__PROVIDERS__GOOGLE_ADS__"
-    ttd = "CONNECTOR__PROVIDERS__TTD__"
+    ttd, meta = "CONNECTOR__PROVIDERS__TTD__", "CONNECTOR__PROVIDERS__META__"
     return {
         f"{dv360}REPORTS_URL": f"{api_url}/doubleclickbidmanager/v2/",
         f"{dv360}API_URL": f"{api_url}/displayvideo/v4/",
@@ -69,6 +70,12 @@ def provider_env(
         f"{ttd}API_URL": f"{api_url}/ttd/v3/",
         f"{ttd}DOWNLOAD_HOSTS": urlsplit(storage_url).netloc,
         f"{ttd}ALLOW_PRIVATE_HOSTS": "true",
+        f"{meta}API_URL": f"{api_url}/graph/v26.0/",
+        f"{meta}ALLOW_PRIVATE_HOSTS": "true",
+        f"{meta}TOKEN_URL": f"{api_url}/graph/v26.0/oauth/access_token",
+        f"{meta}AUTH_URL": f"{api_url}/graph/v26.0/dialog/oauth",
+        f"{meta}CLIENT_ID": client_id,
+        f"{meta}CLIENT_SECRET": client_secret,
         f"{google}TOKEN_URL": f"{api_url}/oauth2/token",
         f"{google}AUTH_URL": f"{api_url}/oauth2/auth",
         f"{google}REVOKE_URL": f"{api_url}/oauth2/revoke",

@@ -15,6 +15,7 @@ from app.sandbox.dv360.state import Dv360State
 from app.sandbox.dv360.state import new_state as new_dv360
 from app.sandbox.faults import FaultRule
 from app.sandbox.google_oauth.state import OAuthState, new_oauth
+from app.sandbox.meta.state import MetaState, new_meta
 from app.sandbox.quotas import QuotaState, new_quotas
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.ttd import state as ttd_state
@@ -33,6 +34,8 @@ class World:
     dv360: Dv360State
     ads: Books
     ttd: ttd_state.TtdState
+    meta: MetaState
+    meta_oauth: OAuthState
     faults: tuple[FaultRule, ...] = ()
     api_url: str = ""
     storage_url: str = ""
@@ -53,6 +56,8 @@ def new_world(settings: SandboxSettings, clock: Clock = system_clock) -> World:
         new_dv360(clock().unix, settings.campaigns, settings.report_duration, settings.quirks),
         Books(campaigns=settings.campaigns),
         ttd_state.new_state(settings.seed, clock().unix, settings.campaigns, settings.report_duration),
+        new_meta(clock().unix, settings.campaigns, settings.report_duration),
+        new_oauth(settings.seed, settings.clients, settings.meta_expires_in),
     )
 
 
@@ -65,6 +70,8 @@ def reset_world(world: World) -> None:
     world.dv360 = replace(new_dv360(0, world.dv360.campaigns, duration, quirks), next_id=next_id)
     world.ads = Books(campaigns=world.ads.campaigns)
     world.ttd = ttd_state.emptied(world.ttd, world.settings.seed)
+    world.meta = replace(new_meta(0, world.meta.campaigns, world.meta.duration), next_id=world.meta.next_id)
+    world.meta_oauth = new_oauth(world.settings.seed, world.settings.clients, world.meta_oauth.expires_in)
     world.faults = ()
     world.log.calls.clear()
 

@@ -22,9 +22,11 @@ PROVIDER_OF: Final[Mapping[str, str]] = {
 
 _KINDS: Final[Mapping[str, Sequence[str]]] = {
     "google": ("refresh_token",),
-    "meta": ("refresh_token",),
+    "meta": ("refresh_token", "api_key"),
     "ttd": ("api_key", "login"),
 }
+"""Provider -> what a credential of it may be. Of Meta a long-lived user token is a ``refresh_token``: it is exchanged
+before it expires; the token of a system user is an ``api_key``: it is sent as it is."""
 _PARTS: Final[Mapping[str, Sequence[str]]] = {"login": ("login", "password")}
 """Kinds of credentials whose secret has several parts; of another the part is called as the kind."""
 _SECRET: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
@@ -32,6 +34,7 @@ _TYPED: Final = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")
 """What somebody types to log in: spaces are allowed."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 _NAME_LIMIT: Final = 255
+_AD_ACCOUNT: Final = re.compile(r"(act_)?[0-9]{1,32}", re.ASCII)
 _CUSTOMER: Final = re.compile(r"[0-9]{3}-[0-9]{3}-[0-9]{4}|[0-9]{10}", re.ASCII)
 
 
@@ -92,16 +95,17 @@ async def add_connector(
     """Stores the connector with its encrypted credentials, then publishes its row, and those of connectors that go on
     because they share the grant. For an account that is connected already, the credentials are replaced.
 
-    ``credentials`` is what the file holds: ``{"refresh_token": ..., "subject"?: ..., "scopes"?: [...]}``, for TTD
-    ``{"api_key": ..., "subject"?: ...}`` or ``{"login": ..., "password": ..., "subject"?: ...}``. ``subject`` names the
-    provider's user; connectors given the same secret share one without it. ``manager_id`` is the Google Ads manager
-    through which the account is reached; without it, directly. A Google Ads id may be given as the provider shows it,
-    123-456-7890: it is kept without the dashes. Raises
-    ``BadConnector``, and what ``stores`` and ``publish`` raise.
+    ``credentials`` is what the file holds: ``{"refresh_token": ..., "subject"?: ..., "scopes"?: [...]}``; for TTD
+    ``{"api_key": ..., "subject"?: ...}`` or ``{"login": ..., "password": ..., "subject"?: ...}``; for META one of the
+    first two. ``subject`` names the provider's user; connectors given the same secret share one without it.
+    ``manager_id`` is the Google Ads manager through which the account is reached; without it, directly. A Google Ads id
+    may be given as the provider shows it, 123-456-7890: it is kept without the dashes, and a Meta id without its
+    ``act_``. Raises ``BadConnector``, and what ``stores`` and ``publish`` raise.
     """
     faults = [
         *_account_faults(org_id, connector_type, account_id, time_zone, currency),
         *_customer_faults(connector_type, account_id, manager_id),
+        *_ad_account_faults(connector_type, account_id),
         *_credential_faults(connector_type, credentials),
     ]
     if faults:
@@ -112,6 +116,8 @@ async def add_connector(
     secret = _secret_of(kind, given)
     if connector_type == ConnectorType.GOOGLE_ADS:
         account_id, manager_id = account_id.replace("-", ""), (manager_id or "").replace("-", "") or None
+    if connector_type == ConnectorType.META:
+        account_id = account_id.removeprefix("act_")
     stored = await stores.add(
         org_id=org_id,
         connector_type=connector_type,
@@ -161,6 +167,12 @@ def _customer_faults(connector_type: str, account_id: str, manager_id: str | Non
         for name, value in ids.items()
         if value is not None and not _CUSTOMER.fullmatch(value)
     ]
+
+
+def _ad_account_faults(connector_type: str, account_id: str) -> list[Fault]:
+    if connector_type != ConnectorType.META or _AD_ACCOUNT.fullmatch(account_id):
+        return []
+    return [Fault("invalid_account_id", "/account_id", "must be the digits of an ad account, with or without act_")]
 
 
 def _credential_faults(connector_type: str, credentials: object) -> list[Fault]:

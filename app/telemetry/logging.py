@@ -25,11 +25,12 @@ _SECRET_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"), MASK),
     (re.compile(r"\bya29\.[A-Za-z0-9._-]+"), MASK),
+    (re.compile(r"\bEAA[A-Za-z0-9._-]{8,}"), MASK),
     (re.compile(r"(?<![A-Za-z0-9])1//[A-Za-z0-9_-]{6,}"), MASK),
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/@]+@"), rf"\1:{MASK}@"),
     (
         re.compile(
-            r"(?i)((?:access_token|refresh_token|client_secret|api_?key|password|code|signature|x-goog-signature|sig)"
+            r"(?i)((?:access_token|refresh_token|exchange_token|client_secret|api_?key|password|code|signature|x-goog-signature|sig)"
             r"[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;}]+"
         ),
         rf"\1{MASK}",

@@ -13,12 +13,17 @@ NAMED = {
     "CONNECTOR__PROVIDERS__DV360__REPORTS_URL": "https://reports.example/v2/",
     "CONNECTOR__PROVIDERS__GOOGLE_ADS__API_URL": "https://ads.example/v26/",
     "CONNECTOR__PROVIDERS__GOOGLE_ADS__DEVELOPER_TOKEN": "canary",
+    "CONNECTOR__PROVIDERS__META__API_URL": "https://graph.example/v26.0/",
+    "CONNECTOR__PROVIDERS__META__ACCESS_TIER": "full",
+    "CONNECTOR__PROVIDERS__META__CONVERSION_ACTIONS": "lead,purchase",
+    "CONNECTOR__PROVIDERS__META__POLL_SCHEDULE_S": "1,2",
+    "CONNECTOR__PROVIDERS__META__PAGE_SIZE": "50",
 }
 
 
 def test_every_adapter_is_there_with_the_hosts_it_may_call() -> None:
     connectors, hosts = connectors_of(Settings.load({})), hosts_of(Settings.load({}))
-    assert set(connectors) == set(hosts) == {"DV360", "GOOGLE_ADS", "TTD"}
+    assert set(connectors) == set(hosts) == {"DV360", "GOOGLE_ADS", "TTD", "META"}
     assert all(name == connector.connector_type for name, connector in connectors.items())
     catalogue = catalogue_of(connectors)
     assert all(set(reports) == {"campaign_performance", "account_performance"} for reports in catalogue.values())
@@ -33,6 +38,12 @@ def test_settings_reach_their_adapter() -> None:
     hosts = hosts_of(settings)
     checked("https://ads.example/v26/customers", hosts["GOOGLE_ADS"], authorised=True)
     checked("https://reports.example/v2/queries", hosts["DV360"], authorised=True)
+    checked("https://graph.example/v26.0/act_1/insights", hosts["META"], authorised=True)
+    meta = connectors_of(settings)["META"]
+    assert (meta.poll_schedule_s, max(quota.limit for quota in meta.quotas if quota.scope == "account")) == (
+        (1.0, 2.0), 190_000,
+    )  # fmt: skip
+    assert (vars(meta)["_page_size"], vars(meta)["_actions"]) == (50, {"lead", "purchase"})
     ads = connectors_of(settings)["GOOGLE_ADS"]
     assert vars(ads)["_own"] == {"developer-token": "canary"}
     assert "canary" not in repr(settings) + repr(ads)

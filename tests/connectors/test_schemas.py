@@ -6,6 +6,7 @@ import calendar
 import json
 from datetime import date, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.connectors import schemas
 from app.connectors.dv360.client import Dv360Connector
 from app.connectors.dv360.reports import HEADERS, REPORTS, query
 from app.connectors.google_ads import reports as google_ads
+from app.connectors.meta import reports as meta
 from tests.connectors.ads import ads_offer
 from tests.connectors.support import offer
 
@@ -90,17 +92,19 @@ def test_query_asks_for_one_advertiser_and_the_whole_range() -> None:
     assert body["params"]["groupBys"][0] == "FILTER_DATE", "the totals row is told by its empty first cell"
 
 
-def test_google_ads_offers_the_standard_columns_and_no_others() -> None:
+@pytest.mark.parametrize("provider", [google_ads, meta])
+def test_these_offer_the_standard_columns_and_no_others(provider: ModuleType) -> None:
     for name in NAMES:
-        report = google_ads.REPORTS[name]
+        report = provider.REPORTS[name]
         assert [field.name for field in report.fields] == [f.name for f in schemas.load(name).columns if f.standard]
         unnamed = {field.name for field in report.fields if not field.provider_name}
         assert unnamed == set(schemas.OURS)
 
 
-def test_google_ads_refuses_what_the_provider_would() -> None:
-    for report in google_ads.REPORTS.values():
-        assert report.settling_days == 90
+@pytest.mark.parametrize(("provider", "settling_days"), [(google_ads, 90), (meta, 28)])
+def test_these_refuse_what_the_provider_would(provider: ModuleType, settling_days: int) -> None:
+    for report in provider.REPORTS.values():
+        assert report.settling_days == settling_days
         oldest = [_day_before(date(2026, 1, 1) + timedelta(n), months=37) for n in range(4 * 366)]
         assert report.retention_days < min(oldest) < report.retention_days + 5
 

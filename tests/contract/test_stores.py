@@ -200,6 +200,34 @@ async def test_a_trade_desk_account_takes_a_key() -> None:
     assert (stored.given[0]["provider"], stored.given[0]["kind"]) == ("ttd", "api_key")
 
 
+@pytest.mark.parametrize("kind", ["refresh_token", "api_key"])
+async def test_a_meta_account_takes_a_users_token_or_a_systems_and_is_kept_by_its_digits(kind: str) -> None:
+    stored = Stored()
+    for account in ("4567", "act_4567"):
+        await connect(stored, {kind: "EAAcanary"}, connector_type="META", account_id=account)
+    assert {(given["provider"], given["kind"], given["account_id"]) for given in stored.given} == {
+        ("meta", kind, "4567")
+    }
+
+
+@pytest.mark.parametrize("text", ["", "act_", "act_45x", "ACT_4567", "act_act_4567", "4567\n", "shop", "1" * 33])
+async def test_other_texts_name_no_meta_account(text: str) -> None:
+    found = await refused({"refresh_token": "EAA"}, connector_type="META", account_id=text)
+    assert found == {("invalid_account_id", "/account_id")}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "fault"),
+    [
+        ({}, ("invalid_credentials", "/credentials/refresh_token")),
+        ({"api_key": "can ary"}, ("invalid_credentials", "/credentials/api_key")),
+        ({"api_key": "EAA", "refresh_token": "EAA"}, ("unknown_field", "/credentials")),
+    ],
+)
+async def test_meta_credentials_of_another_form_are_refused(credentials: object, fault: tuple[str, str]) -> None:
+    assert await refused(credentials, connector_type="META", account_id="4567") == {fault}
+
+
 async def test_a_trade_desk_account_takes_a_login() -> None:
     stored = Stored()
     login = {"login": "ann@example.com", "password": "canary with \u00fc", "subject": "ann"}

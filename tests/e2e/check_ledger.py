@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from tests.e2e.evidence import Evidence
 from tests.e2e.findings import Report
 
-TYPES: Mapping[str, str] = {"dv360": "DV360", "google_ads": "GOOGLE_ADS"}
+TYPES: Mapping[str, str] = {"dv360": "DV360", "google_ads": "GOOGLE_ADS", "meta": "META"}
 """A provider of the sandbox -> the connector type whose calls it sees. Token endpoints need no permit."""
 _WHOLE = 1_000_000
 

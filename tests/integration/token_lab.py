@@ -15,6 +15,7 @@ from app.domain.errors import Failure, ProviderError
 from app.domain.model import ConnectorFacts
 from app.oauth.access import TokenCache
 from app.oauth.login_endpoint import LoginEndpoint
+from app.oauth.meta_endpoint import MetaTokenEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
@@ -70,10 +71,10 @@ class Lab:
         self.closers.append(opened.close)
         return opened
 
-    def endpoint(self, timeout_s: float = 5.0) -> TokenEndpoint:
-        return TokenEndpoint(
-            "google", self.server.url, "client-id", "canary-client", session=self.session, clock=self.clock,
-            timeout_s=timeout_s,
+    def endpoint(self, timeout_s: float = 5.0, kind: type[TokenEndpoint] = TokenEndpoint) -> TokenEndpoint:
+        return kind(
+            "google" if kind is TokenEndpoint else "meta", self.server.url, "client-id", "canary-client",
+            session=self.session, clock=self.clock, timeout_s=timeout_s,
         )  # fmt: skip
 
     def source(
@@ -83,7 +84,8 @@ class Lab:
             self.refused.append((org_id, grant_id))
 
         logins = LoginEndpoint("ttd", self.logins, session=self.session, clock=self.clock, timeout_s=timeout_s)
-        endpoints = {"google": self.endpoint(timeout_s), "ttd": logins}
+        meta = self.endpoint(timeout_s, MetaTokenEndpoint)
+        endpoints = {"google": self.endpoint(timeout_s), "ttd": logins, "meta": meta}
         made = GrantTokenSource(
             PostgresGrantStore(self.database(dsn)), self.vault, endpoints, self.clock,
             cache=cache or self.cache(), on_refused=on_refused,
@@ -93,11 +95,10 @@ class Lab:
         return made
 
     async def connect(
-        self, secret: str = SECRET, *, kind: str = "refresh_token", account: str = "a1"
+        self, secret: str = SECRET, *, kind: str = "refresh_token", account: str = "a1", connector_type: str = ""
     ) -> ConnectorFacts:
-        return await self.connect_with(
-            {kind: secret}, kind="DV360" if kind == "refresh_token" else "TTD", account=account
-        )
+        chosen = connector_type or ("DV360" if kind == "refresh_token" else "TTD")
+        return await self.connect_with({kind: secret}, kind=chosen, account=account)
 
     async def connect_with(
         self, credentials: dict[str, str], *, kind: str = "TTD", account: str = "a1"

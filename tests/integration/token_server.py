@@ -27,6 +27,12 @@ class TokenServer:
         self.expires_in = 3600
         self.at_once = 0
         self.most_at_once: Counter[str] = Counter()
+        self.get: Callable[[web.Request], Awaitable[web.Response]] | None = None
+        """Answers what is asked with GET."""
+
+    async def queried(self, request: web.Request) -> web.Response:
+        assert self.get is not None
+        return await self.get(request)
 
     async def token(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
@@ -72,6 +78,7 @@ async def token_server() -> AsyncIterator[TokenServer]:
     endpoint = TokenServer()
     app = web.Application()
     app.router.add_post("/token", endpoint.token)
+    app.router.add_get("/token", endpoint.queried)
     server = TestServer(app)
     await server.start_server()
     endpoint.url = str(server.make_url("/token"))

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from app.sandbox.clock import system_clock
 from app.sandbox.dv360.state import Polls
 from app.sandbox.fixture import RunningSandbox, running_sandbox
 from app.sandbox.settings import CLIENT_ID, CLIENT_SECRET, SandboxSettings
@@ -115,9 +116,11 @@ class Client:
 
 @asynccontextmanager
 async def connected(**settings: Any) -> AsyncIterator[tuple[RunningSandbox, Client]]:
-    """A sandbox without effective quotas whose reports are ready at the first poll, unless told otherwise."""
+    """A sandbox without effective quotas whose reports are ready at the first poll, unless told otherwise; ``clock`` in
+    place of the machine's."""
     chosen: dict[str, Any] = {"report_duration": Polls(1), "enforce": False} | settings
-    async with running_sandbox(SandboxSettings(**chosen)) as sandbox, aiohttp.ClientSession() as session:
+    clock = chosen.pop("clock", system_clock)
+    async with running_sandbox(SandboxSettings(**chosen), clock) as sandbox, aiohttp.ClientSession() as session:
         yield sandbox, Client(sandbox, session)
 
 

@@ -11,6 +11,7 @@ import yaml
 from app.config import Settings, SettingsError, effective_quotas
 from app.connectors.dv360 import quotas as dv360
 from app.connectors.google_ads import quotas as google_ads
+from app.connectors.meta import quotas as meta_ads
 from app.domain.model import Quota
 from tests.unit.test_config import SEED, written
 
@@ -120,6 +121,29 @@ def test_each_key_sets_the_limit_that_is_documented_for_google_ads(
     settings = Settings.load({f"CONNECTOR__RATE_LIMIT__GOOGLE_ADS__{key}": value})
     found = {quota.name: quota.limit for quota in effective_quotas(google_ads.QUOTAS, settings)}
     assert found == {"operations_per_day": 15_000} | changed
+
+
+@pytest.mark.parametrize("tier", meta_ads.TIERS)
+@pytest.mark.parametrize(
+    ("key", "value", "changed"),
+    [
+        ("REQUESTS_PER_MINUTE", "50", {"insights requests_per_minute": 50}),
+        ("REQUESTS_PER_HOUR", "200", {"insights_per_hour": 200}),
+        ("DAILY_LIMIT", "5000", {"insights daily_limit": 5_000}),
+    ],
+)
+def test_each_key_sets_the_limit_that_is_documented_for_meta(
+    key: str, value: str, changed: dict[str, int], tier: str
+) -> None:
+    quotas, settings = meta_ads.quotas_of(tier), Settings.load({f"CONNECTOR__RATE_LIMIT__META__{key}": value})
+    found = {quota.name: quota.limit for quota in effective_quotas(quotas, settings)}
+    assert found == {quota.name: quota.limit for quota in quotas} | changed
+
+
+def test_what_meta_does_not_publish_is_counted_and_not_enforced() -> None:
+    found = effective_quotas(meta_ads.QUOTAS, Settings.load({}))
+    assert {q.name for q in found if q.enforced} == {"insights_per_hour", "account_score"}
+    assert all("no number is published" in q.source for q in found if not q.enforced)
 
 
 PUBLISHED = (

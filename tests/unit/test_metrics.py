@@ -103,6 +103,7 @@ SECRETS = [
     "1//0gAbCdEf-123456",
     "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl",
     "hunter2-password",
+    "EAAGm0PX4ZCpsBAKZC",
 ]
 LEAKS: list[Any] = [
     {"access_token": SECRETS[0]},
@@ -113,6 +114,8 @@ LEAKS: list[Any] = [
     f"redis://:{SECRETS[3]}@cache:6379/0",
     [f"grant_type=refresh_token&refresh_token={SECRETS[1]}", {"password": SECRETS[3]}],
     f'{{"client_secret": "{SECRETS[3]}"}}',
+    f"Malformed access token {SECRETS[4]}",
+    f"GET https://host/token?fb_exchange_token={SECRETS[3]}&grant_type=x",
 ]
 
 

@@ -97,14 +97,14 @@ def make_code(state: OAuthState, query: Mapping[str, str], user: str, now: float
         name: query.get(name, "") for name in ("client_id", "redirect_uri", "scope", "code_challenge", "prompt")
     }
     content |= {"user": user, "offline": query.get("access_type") == "offline"}
-    return _CODE_PREFIX + _sign(state, content | {"until": now + CODE_SECONDS, "n": state.issued})
+    return _CODE_PREFIX + sign(state, content | {"until": now + CODE_SECONDS, "n": state.issued})
 
 
 def exchange(state: OAuthState, client_id: str, form: Mapping[str, str], now: float) -> dict[str, Any]:
     """The token answer for a code. A refresh token comes only with offline access, at the first consent or when asked
     for by ``prompt=consent``."""
     code = form.get("code", "")
-    content = _read(state, code.removeprefix(_CODE_PREFIX))
+    content = read_signed(state, code.removeprefix(_CODE_PREFIX))
     if content is None or code in state.used_codes or content["until"] < now or content["client_id"] != client_id:
         raise OAuthError(400, "invalid_grant", "Malformed auth code.")
     if content["redirect_uri"] != form.get("redirect_uri"):
@@ -160,7 +160,7 @@ def revoke_user(state: OAuthState, application: str, user: str) -> None:
 
 def read_access(state: OAuthState, token: str) -> AccessToken | None:
     """What an access token says, expired or revoked or not; None when it is not one of ours."""
-    content = _read(state, token.removeprefix(_ACCESS_PREFIX)) if token.startswith(_ACCESS_PREFIX) else None
+    content = read_signed(state, token.removeprefix(_ACCESS_PREFIX)) if token.startswith(_ACCESS_PREFIX) else None
     if content is None or "g" not in content:
         return None
     return AccessToken(content["c"], content["u"], content["g"], content["s"], content["e"])
@@ -176,19 +176,21 @@ def _answer(state: OAuthState, client_id: str, user: str, generation: int, now: 
     scope = state.scopes.get((client_id, user), ALL_SCOPES)
     content = {"c": client_id, "u": user, "g": generation, "s": scope, "e": now + state.expires_in, "n": state.issued}
     return {
-        "access_token": _ACCESS_PREFIX + _sign(state, content),
+        "access_token": _ACCESS_PREFIX + sign(state, content),
         "expires_in": state.expires_in,
         "scope": scope,
         "token_type": "Bearer",
     }
 
 
-def _sign(state: OAuthState, content: Mapping[str, Any]) -> str:
+def sign(state: OAuthState, content: Mapping[str, Any]) -> str:
+    """Content that nobody else can make, as text."""
     body = _encode(orjson.dumps(content))
     return f"{body}.{_encode(hmac.digest(state.key, body.encode(), 'sha256'))}"
 
 
-def _read(state: OAuthState, signed: str) -> dict[str, Any] | None:
+def read_signed(state: OAuthState, signed: str) -> dict[str, Any] | None:
+    """The content of ``sign``; None for any other text."""
     body, _, signature = signed.partition(".")
     expected = _encode(hmac.digest(state.key, body.encode(), "sha256"))
     if not hmac.compare_digest(expected.encode(), signature.encode()):
