@@ -61,7 +61,7 @@ class Play:
         self._screen.say("  with ranges that overlap; the publisher backfills " + f"{len(backfill)} months")
         await self._ask([*dashboards, *backfill])
         history = {one.request_id for one in backfill}
-        await self._until(lambda: len(history & set(self._seen.ended)) >= 2, "the first months")
+        await self._until(lambda: len(history & set(self._seen.ended)) >= 1, "the first month")
 
     async def _click(self) -> None:
         self._screen.head("the publisher clicks refresh (premium)")
