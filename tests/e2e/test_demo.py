@@ -55,7 +55,7 @@ def test_the_table_is_what_the_provider_counted_and_nothing_is_left(tmp_path: Pa
     assert told["answered_with_data"] == told["commands"]
     assert told["answered_without_a_call"] == 22
     assert told["organisations"] == 3
-    assert told["premium_overtook"] >= 2
+    assert told["premium_overtook"] >= 1
     assert told["pause_s"] >= 4.5
     assert told["ready_s"] <= 20
     left = [
