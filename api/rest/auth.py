@@ -192,8 +192,9 @@ def bearer(values: list[str]) -> str | None:
     """The token of the one ``Authorization`` header, or None."""
     if len(values) != 1:
         return None
-    scheme, _, token = values[0].partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+    scheme, _, rest = values[0].partition(" ")
+    token = rest.strip()
+    return token if token and scheme.lower() == "bearer" else None
 
 
 def known(verifier: TokenVerifier, values: list[str], scope: str) -> Principal | None:

@@ -232,7 +232,7 @@ class Watched:
 
 
 def left_out(metrics: Metrics) -> float:
-    return metrics.unreadable_records_total.labels("usage")._value.get()
+    return float(metrics.unreadable_records_total.labels("usage")._value.get())
 
 
 async def projected(broker: Broker, names: Names, group: str, log: Watched, unreadable: int = 0) -> Metrics:
