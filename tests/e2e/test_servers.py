@@ -13,7 +13,7 @@ from tests.e2e.scenarios import Place
 
 @pytest.mark.timeout(300)
 async def test_each_server_may_die_under_load(stack: Stack, tmp_path: Path) -> None:
-    result = await servers.run(stack, Place(stack.env(), tmp_path, seed=1, say=print), commands=1_000)
+    result = await servers.run(stack, Place(stack.env(), tmp_path, seed=1, say=print), commands=600)
     print(result.name, result.figures)
     print(result.summary)
     assert result.problems == []
