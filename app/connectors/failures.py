@@ -44,6 +44,17 @@ def truncated(message: str) -> ProviderError:
     return ProviderError(Failure(ErrorClass.PROVIDER_SYSTEM, "truncated_body", message, retryable=True, system=True))
 
 
+def report_failed(word: str) -> ProviderError:
+    """The provider gave up on a report, in its own ``word`` and without a reason. One lost report says nothing about
+    its health, so the breaker does not count it."""
+    message = "the provider could not make the report"
+    return ProviderError(
+        Failure(
+            ErrorClass.PROVIDER_SYSTEM, "report_failed", message, retryable=True, provider_code=word, remote_lost=True
+        )
+    )
+
+
 def not_allowed(message: str) -> ProviderError:
     """An address that may not be called. Never retried: it would be the same address."""
     return ProviderError(Failure(ErrorClass.PROVIDER_RESPONSE, "host_not_allowed", message, retryable=False))

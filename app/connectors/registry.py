@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
 
 from app.config import Settings
 from app.config_sections import Meta, Ttd
 from app.connectors.dv360.client import Dv360Connector
+from app.connectors.error_table import Row
 from app.connectors.google_ads.client import GoogleAdsConnector
 from app.connectors.hosts import Hosts
 from app.connectors.meta.client import MetaConnector
@@ -43,6 +46,16 @@ def hosts_of(settings: Settings) -> dict[str, Hosts]:
 def catalogue_of(connectors: Mapping[str, Connector]) -> Catalogue:
     """Connector type -> report types, as the adapters declare them."""
     return {name: connector.reports for name, connector in connectors.items()}
+
+
+def error_tables_of(connectors: Mapping[str, Connector]) -> dict[str, tuple[Row, ...]]:
+    """Connector type -> its error table, which is ``ROWS`` of the ``errors.py`` beside the adapter."""
+    return {name: error_module_of(connector).ROWS for name, connector in connectors.items()}
+
+
+def error_module_of(connector: Connector) -> ModuleType:
+    """The ``errors.py`` beside an adapter."""
+    return import_module(f"{type(connector).__module__.rpartition('.')[0]}.errors")
 
 
 def _meta(meta: Meta) -> Connector:
