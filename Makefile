@@ -14,7 +14,7 @@ FAST := $(wildcard tests/unit tests/property)
 F ?= all
 ARGS ?=
 
-.PHONY: help setup up demo test check error-tables docs-test spine-test figure figures lock down clean
+.PHONY: help setup up demo test check error-tables record docs-test spine-test figure figures lock down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ check: setup ## lint, format, types, imports, fast tests, sizes; needs no server
 
 error-tables: setup ## run a test for each row of each adapter's error table, and count them
 	@$(BIN)/python -m tests.connectors.error_tables
+
+record: setup ## record what each adapter says and hears, into build/recordings (ARGS=TTD for one type)
+	@$(BIN)/python -m tests.recordings.record $(ARGS)
 
 docs-test: setup ## type every command of README and how-to pages, and count them (ARGS=--short leaves out make test)
 	@$(BIN)/python -m tests.docs.run $(ARGS)

@@ -20,7 +20,7 @@ FAILED_RUN = {"id": RUN, "account_id": ACCOUNT, "async_status": "Job Failed", "e
 
 def read(status: int, headers: Mapping[str, str], body: bytes) -> MetaError:
     del headers
-    return errors.read(status, orjson.loads(body) if body else None)
+    return errors.read(status, errors._object(body))
 
 
 def classify(call: str, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
