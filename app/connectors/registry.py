@@ -8,6 +8,7 @@ from types import ModuleType
 
 from app.config import Settings
 from app.config_sections import Meta, Ttd
+from app.connectors.csv_https.client import CsvHttpsConnector
 from app.connectors.dv360.client import Dv360Connector
 from app.connectors.error_table import Row
 from app.connectors.google_ads.client import GoogleAdsConnector
@@ -27,12 +28,14 @@ def connectors_of(settings: Settings) -> dict[str, Connector]:
         GoogleAdsConnector(api_url=google_ads.api_url, developer_token=google_ads.developer_token.get_secret_value()),
     ]
     found += [_ttd(settings.providers.ttd), _meta(settings.providers.meta)]
+    found += [CsvHttpsConnector(api_url=settings.providers.csv_https.api_url)]
     return {connector.connector_type: connector for connector in found}
 
 
 def hosts_of(settings: Settings) -> dict[str, Hosts]:
     """Where each adapter may call, by connector type."""
     dv360, google_ads, meta = settings.providers.dv360, settings.providers.google_ads, settings.providers.meta
+    csv_https = settings.providers.csv_https
     return {
         ConnectorType.DV360: Hosts((dv360.reports_url, dv360.api_url), dv360.download_hosts, dv360.allow_private_hosts),
         ConnectorType.GOOGLE_ADS: Hosts(
@@ -40,6 +43,7 @@ def hosts_of(settings: Settings) -> dict[str, Hosts]:
         ),
         ConnectorType.TTD: _ttd_hosts(settings.providers.ttd),
         ConnectorType.META: Hosts((meta.api_url,), meta.download_hosts, meta.allow_private_hosts),
+        ConnectorType.CSV_HTTPS: Hosts((csv_https.api_url,), csv_https.download_hosts, csv_https.allow_private_hosts),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,11 @@ def saying(content: bytes, status: int = 200, *, seen: list[web.Request] | None 
     return handle
 
 
-def dripping(content: bytes, size: int, *, breaks: bool = False) -> Handler:
+def dripping(content: bytes, size: int, *, breaks: bool = False, headers: Mapping[str, str] = JSON) -> Handler:
     """A handler that sends the answer in pieces; ``breaks`` ends the connection where the answer ends."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers=JSON)
+        response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         for at in range(0, len(content), size):
             await response.write(content[at : at + size])

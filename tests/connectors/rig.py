@@ -166,6 +166,8 @@ async def tokens_of(kind: str, sandbox: RunningSandbox) -> tuple[str, str]:
             return (await _google_token(sandbox), await _google_token(sandbox))
         case "meta":
             return (sandbox.meta_token("ana"), sandbox.meta_token("ana"))
+        case "csv_https":
+            return (sandbox.csv_token("ana"), sandbox.csv_token("ana"))
     return (sandbox.ttd_token("ana"), sandbox.ttd_token("ana"))
 
 

@@ -35,8 +35,8 @@ from tests.recordings.subjects import SUBJECTS, Subject
 FOLDER = Path(__file__).parents[2] / "build" / "recordings"
 NOON = Instant(datetime(2026, 11, 15, 12, tzinfo=UTC).timestamp(), 0.0)
 DEVELOPER_TOKEN = "sandbox-developer-token"
-UNNAMED_STORAGE = "https://download-host.example"
-"""Of a provider whose download hosts are a setting without a default."""
+UNNAMED, UNNAMED_STORAGE = "https://csv-server.example/", "https://download-host.example"
+"""In place of an address that is a setting without a default."""
 
 _SECRET_HEADERS = frozenset({"authorization", "ttd-auth", "developer-token", "cookie", "set-cookie"})
 _SECRET_QUERY = frozenset({"signature", "access_token", "x-goog-signature", "googleaccessid"})
@@ -84,7 +84,7 @@ def _places(settings: Settings, kind: str) -> list[tuple[str, str]]:
     """(address in use, the provider's own), the longest first, which may begin with a shorter one."""
     used, real = settings.providers.of(kind), Settings.load({}).providers.of(kind)
     found = [
-        (value, getattr(real, name))
+        (value, getattr(real, name) or UNNAMED)
         for name, value in dict(used).items()
         if name.endswith("_url") and isinstance(value, str) and value != getattr(real, name)
     ]

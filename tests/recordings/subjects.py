@@ -13,6 +13,7 @@ from app.sandbox.google_ads.accounts import FIRST_CUSTOMER
 from app.sandbox.meta.accounts import FIRST_ACCOUNT
 from app.sandbox.world import World
 from tests.connectors.ads import ads_offer
+from tests.connectors.csv_server import csv_offer
 from tests.connectors.meta import meta_offer
 from tests.connectors.support import offer
 from tests.connectors.ttd import ttd_offer
@@ -99,6 +100,16 @@ SUBJECTS: Mapping[str, Subject] = {
             ("ttd.schedule", "503"),
         ),
         prepare=_links,
+    ),
+    "CSV_HTTPS": Subject(
+        lambda: csv_offer(**DAYS),
+        {"file": "GET .*/csv/"},
+        (
+            ("csv.file", "429_retry_after"),
+            ("csv.file", "token_expired"),
+            ("csv.file", "403_permission"),
+            ("csv.file", "503"),
+        ),
     ),
     "META": Subject(
         lambda: meta_offer("start", account_id=str(FIRST_ACCOUNT), **DAYS),

@@ -14,7 +14,7 @@ from tests.recordings.record import DEVELOPER_TOKEN, record, stage, written
 from tests.recordings.subjects import SUBJECTS
 
 SECRET = re.compile(
-    r"ya29\.[\w-]|EAA[\w-]|1//|sandbox-ttd-|sandbox-secret|sandbox-naive|Bearer (?!\*)|[Ss]ignature=(?!\*)"
+    r"ya29\.[\w-]|EAA[\w-]|1//|sandbox-ttd-|sandbox-csv-|sandbox-secret|sandbox-naive|Bearer (?!\*)|[Ss]ignature=(?!\*)"
     rf"|access_token=(?!\*)|{DEVELOPER_TOKEN}"
 )
 """What the sandbox's credentials look like, whoever made them."""

@@ -10,10 +10,11 @@ from typing import Any
 
 import orjson
 
+from app.connectors import csv_report
 from app.connectors.body import beginning
 from app.connectors.failures import bad_response, report_failed
 from app.connectors.hosts import same_origin
-from app.connectors.ttd import errors, report_csv, reports
+from app.connectors.ttd import errors, reports
 from app.connectors.ttd.quotas import DOWNLOADS, ENTITIES, EXECUTIONS, FILES, QUOTAS, SCHEDULES, TEMPLATES
 from app.connectors.usage import no_usage
 from app.domain.errors import ErrorClass, Failure, ProviderError
@@ -169,7 +170,10 @@ class TtdConnector:
             if stream.headers.get("content-type", "").partition(";")[0].strip().lower() not in _FILE_TYPES:
                 raise bad_response("unexpected_content_type", "the link leads to something that is not a CSV file")
             announced = "content-length" in stream.headers
-            rows = report_csv.batches(stream.chunks(), offer, reports.columns(offer), announced=announced)
+            fields, template = reports.columns(offer), "the report's template"
+            rows = csv_report.batches(
+                stream.chunks(), offer, fields, reports.FORM, announced=announced, made_by=template
+            )
             async with aclosing(rows) as batches:
                 async for batch in batches:
                     yield batch
