@@ -135,9 +135,9 @@ def _title(wrong: tuple[str, str] | Case | None) -> str:
 async def _outcome(on: Stage, subject: Subject, call: str) -> str:
     """``ok``, or the code of the failure."""
     job = subject.job()
-    if call in subject.listing:
+    if (make := subject.apart.get(call)) is not None:
         try:
-            await on.fetch.connector.accounts(on.fetch.calls(job))
+            await make(on.fetch.connector, on.fetch.calls(job))
         except ProviderError as error:
             return error.failure.code
         return "ok"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from app.domain.messages import Offer
+from app.ports import Calls, Connector
 from app.sandbox.google_ads.accounts import FIRST_CUSTOMER
 from app.sandbox.meta.accounts import FIRST_ACCOUNT
 from app.sandbox.world import World
@@ -22,16 +23,20 @@ DAYS: dict[str, Any] = {"start": date(2026, 11, 1).toordinal(), "end": date(2026
 """Of every fetch, so that a recording made again is the same."""
 
 
+Apart = Callable[[Connector, Calls], Awaitable[object]]
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """``job`` is the fetch. ``calls``: the adapter's name of a call -> what its method and path look like at the
-    sandbox (the first that fits). ``faults``: (route, fault) of the sandbox that are refusals. ``listing`` are calls
-    that only the list of accounts makes. ``prepare`` is told the sandbox's world and the call a case is about."""
+    sandbox (the first that fits). ``faults``: (route, fault) of the sandbox that are refusals. ``apart``: calls that
+    are no part of a fetch, and what makes them. ``prepare`` is told the sandbox's world and the call a case is
+    about."""
 
     job: Callable[[], Offer]
     calls: Mapping[str, str]
     faults: tuple[tuple[str, str], ...]
-    listing: frozenset[str] = frozenset()
+    apart: Mapping[str, Apart] = field(default_factory=dict)
     prepare: Callable[[World, str], None] = field(default=lambda _world, _call: None)
 
     def patterns(self) -> list[tuple[str, re.Pattern[str]]]:
@@ -41,6 +46,10 @@ class Subject:
 
 def _links(world: World, call: str) -> None:
     world.ttd.links = "signed" if call == "signed" else "view"
+
+
+async def _accounts(connector: Connector, calls: Calls) -> object:
+    return await connector.accounts(calls)
 
 
 SUBJECTS: Mapping[str, Subject] = {
@@ -64,7 +73,7 @@ SUBJECTS: Mapping[str, Subject] = {
             ("reports.create", "503"),
             ("storage.download", "403_permission"),
         ),
-        frozenset({"partners", "advertisers"}),
+        {"partners": _accounts, "advertisers": _accounts},
     ),
     "GOOGLE_ADS": Subject(
         lambda: ads_offer(account_id=str(FIRST_CUSTOMER), **DAYS),
@@ -80,7 +89,7 @@ SUBJECTS: Mapping[str, Subject] = {
             ("ads.search_stream", "403_rate"),
             ("ads.search_stream", "503"),
         ),
-        frozenset({"accessible"}),
+        {"accessible": _accounts},
     ),
     "TTD": Subject(
         lambda: ttd_offer("start", **DAYS),
@@ -132,7 +141,7 @@ SUBJECTS: Mapping[str, Subject] = {
             ("meta.create", "failed_report"),
             ("meta.create", "503"),
         ),
-        frozenset({"accounts"}),
+        {"accounts": _accounts},
     ),
 }
 """A connector type without an entry is not recorded, which a test refuses."""
