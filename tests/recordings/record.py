@@ -119,7 +119,7 @@ async def _run(kind: str, subject: Subject, call: str, wrong: tuple[str, str] | 
             elif wrong is not None:
                 on.fetch.sandbox.faults.add(*wrong)
             code = await _outcome(on, subject, call)
-            row = _row(kind, on.proxy.seen[-1]) if wrong is not None else None
+            row = _row(kind, on.proxy.seen) if wrong is not None else None
             if row is not None and TABLES[kind][row - 1].code != code:
                 raise AssertionError(f"{kind}, {_title(wrong)}: {code}, and not what row {row} says")
             about = {"type": kind, "case": _title(wrong), "row": row, "outcome": code}
@@ -145,8 +145,10 @@ async def _outcome(on: Stage, subject: Subject, call: str) -> str:
     return outcome.failure.code if outcome.failure is not None else "ok"
 
 
-def _row(kind: str, last: Exchange) -> int | None:
-    """Which row, counted from 1, the last answer is decided by. A run that failed says so with a success."""
+def _row(kind: str, seen: Sequence[Exchange]) -> int:
+    """Which row, counted from 1, decides the refusal: the last example, or without one the last answer. An adapter may
+    look around after a refusal. A run that failed says so with a success."""
+    last = next((one for one in reversed(seen) if one.canned), seen[-1])
     call = "run" if last.call == "status" and b"Job Failed" in last.answer else last.call
     return decided(kind, Case("", call, last.status, last.answer)) + 1
 
