@@ -16,7 +16,7 @@ SERVED := tests/contract tests/docs tests/integration tests/e2e
 F ?= all
 ARGS ?=
 
-.PHONY: help setup up demo test check docs-test spine-test figure figures lock down clean
+.PHONY: help setup up demo test check error-tables record docs-test spine-test figure figures lock down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ check: setup ## lint, format, types, imports, fast tests, sizes; needs no server
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest $(FAST) -q $(ARGS)
 	@$(BIN)/python tests/bench/sizes.py
+
+error-tables: setup ## run a test for each row of each adapter's error table, and count them
+	@$(BIN)/python -m tests.connectors.error_tables
+
+record: setup ## record what each adapter says and hears, into build/recordings (ARGS=TTD for one type)
+	@$(BIN)/python -m tests.recordings.record $(ARGS)
 
 docs-test: setup ## type every command of README and how-to pages, and count them (ARGS=--short leaves out make test)
 	@$(BIN)/python -m tests.docs.run $(ARGS)

@@ -220,6 +220,10 @@ class Sheets(Provider):
     api_url: Url = "https://sheets.googleapis.com/v4/spreadsheets/"
 
 
+class CsvHttps(Provider):
+    api_url: Url = ""
+
+
 class Providers(Section):
     google: GoogleOAuth = GoogleOAuth()
     dv360: Dv360 = Dv360()
@@ -227,6 +231,7 @@ class Providers(Section):
     meta: Meta = Meta()
     google_ads: GoogleAds = GoogleAds()
     sheets: Sheets = Sheets()
+    csv_https: CsvHttps = CsvHttps()
 
     def of(self, connector_type: str) -> Provider:
         """The addresses of a connector type as it is written on the wire."""
@@ -263,6 +268,7 @@ class RateLimits(Section):
     meta: RateLimit = RateLimit()
     google_ads: RateLimit = RateLimit()
     sheets: RateLimit = RateLimit()
+    csv_https: RateLimit = RateLimit()
 
     def of(self, connector_type: str) -> RateLimit:
         """The limits of a connector type as it is written on the wire."""
@@ -316,6 +322,7 @@ class CostPerCall(Section):
     meta: Price = Decimal(1)
     google_ads: Price = Decimal(1)
     sheets: Price = Decimal(1)
+    csv_https: Price = Decimal(1)
 
     def of(self, connector_type: str) -> Decimal:
         """The cost of one call of a connector type as it is written on the wire."""

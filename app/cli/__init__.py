@@ -16,6 +16,7 @@ from app.cli import (
     connector_list,
     connectors,
     dlq,
+    errors,
     events,
     fetch,
     queue,
@@ -55,6 +56,7 @@ queue.register(app)
 connector_list.register(connectors.app)
 events.register(app)
 app.add_typer(connectors.app, name="connectors", rich_help_panel="Accounts")
+errors.register(app)
 app.add_typer(dlq.app, name="dlq", rich_help_panel="Look at the topics")
 app.add_typer(topics.app, name="topics", rich_help_panel="Operate")
 app.add_typer(settings.app, name="config", rich_help_panel="Operate")

@@ -25,7 +25,7 @@ LIMIT_BYTES = 64 * 1024
 @app.command()
 def add(
     org: Annotated[int, typer.Option(min=1, help="Organisation that owns the account.")],
-    connector_type: Annotated[str, typer.Option("--type", help="DV360, TTD, META, GOOGLE_ADS or SHEETS.")],
+    connector_type: Annotated[str, typer.Option("--type", help="DV360, TTD, META, GOOGLE_ADS, SHEETS or CSV_HTTPS.")],
     account: Annotated[str, typer.Option(help="The account's id at the provider.")],
     credentials: Annotated[
         Path,

@@ -15,12 +15,16 @@ import aiohttp
 
 from app.connectors.failures import bad_response, too_large, transport_failure, truncated
 from app.domain.errors import ProviderError
+from app.ports import HttpStream
 
 PIECE = 256 * 1024
 """Most bytes one decoded piece may have."""
 
 RATIO_GRACE = 4 * 1024 * 1024
 """Decoded bytes below which no ratio is judged: small answers of zeros are honest."""
+
+MOST_REFUSAL = 64 * 1024
+"""Bytes of a refusal that are looked at, or a piece more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +149,13 @@ def _decoder(encoding: str) -> _Plain | _Gzip:
         case "gzip" | "x-gzip":
             return _Gzip()
     raise bad_response("bad_encoding", "the answer has a content encoding that was not asked for")
+
+
+async def beginning(stream: HttpStream) -> bytes:
+    """What a refusal says, which a stream has instead of a report. Raises ``ProviderError``, as reading does."""
+    content = b""
+    async for piece in stream.chunks():
+        content += piece
+        if len(content) > MOST_REFUSAL:
+            break
+    return content

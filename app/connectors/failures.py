@@ -21,8 +21,13 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069
 def shown(text: str, limit: int = 300) -> str:
     """Text of a provider, fit for logs and events: one line, no hidden characters, no credentials, ``limit``
     characters."""
-    plain = _SECRET.sub(lambda match: (match.group(1) or "") + "***", _HIDDEN.sub(" ", text[: limit * 4]))
+    plain = starred(_HIDDEN.sub(" ", text[: limit * 4]))
     return plain if len(plain) <= limit else plain[: limit - 3] + "..."
+
+
+def starred(text: str) -> str:
+    """The text with stars where a credential is known by what stands before it or by how it begins."""
+    return _SECRET.sub(lambda match: (match.group(1) or "") + "***", text)
 
 
 class TokenRefused(ProviderError):
@@ -42,6 +47,17 @@ def too_large(message: str) -> ProviderError:
 def truncated(message: str) -> ProviderError:
     """The connection ended before the body did: counts against the breaker (spec section 8)."""
     return ProviderError(Failure(ErrorClass.PROVIDER_SYSTEM, "truncated_body", message, retryable=True, system=True))
+
+
+def report_failed(word: str) -> ProviderError:
+    """The provider gave up on a report, in its own ``word`` and without a reason. One lost report says nothing about
+    its health, so the breaker does not count it."""
+    message = "the provider could not make the report"
+    return ProviderError(
+        Failure(
+            ErrorClass.PROVIDER_SYSTEM, "report_failed", message, retryable=True, provider_code=word, remote_lost=True
+        )
+    )
 
 
 def not_allowed(message: str) -> ProviderError:

@@ -16,58 +16,56 @@ from typing import Any
 
 import orjson
 
+from app.connectors import error_table
+from app.connectors.error_table import Refusal, failure_of, header_delay_s
 from app.connectors.failures import shown
-from app.domain.errors import ErrorClass, Failure, Throttle
+from app.domain.errors import Failure
 
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 _NAMED_LIMIT = re.compile(r"limit '([^']{1,200})'")
 
 
 @dataclass(frozen=True, slots=True)
-class GoogleError:
+class GoogleError(Refusal):
     """A refusal in plain terms. ``reasons``: every machine-readable word in it, in the order of the body, those of
     Google Ads first and as ``family.ENUM``; ``window``: ``day``, ``user`` or ``other`` when it names the quota it
-    enforces; ``scope``: ``ACCOUNT`` or ``DEVELOPER`` when it says whose; ``retry_after_s`` its own delay."""
+    enforces; ``scope``: ``ACCOUNT`` or ``DEVELOPER`` when it says whose."""
 
-    http: int
-    reasons: tuple[str, ...]
-    message: str
+    reasons: tuple[str, ...] = ()
     window: str | None = None
-    retry_after_s: float | None = None
     scope: str | None = None
+
+    @property
+    def provider_code(self) -> str:
+        """Its first word, else the status."""
+        return self.reasons[0] if self.reasons else str(self.http)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of an error table: which refusals it matches, and the failure they become.
+class Row(error_table.Row):
+    """A row that may look at Google's words: ``reasons`` any of these (empty: whatever); ``window`` and ``scope`` as
+    named by the refusal."""
 
-    ``http`` is an inclusive range; ``reasons`` any of these (empty: whatever); ``window`` and ``scope`` as named by the
-    refusal; ``calls`` the adapter's own names of its calls (empty: all). ``throttle`` marks *not now*; ``quota`` is the
-    quota it closes (None: it names none). ``source`` says where it is written.
-    """
-
-    http: tuple[int, int]
-    error_class: ErrorClass
-    code: str
-    source: str
     reasons: tuple[str, ...] = ()
     window: str | None = None
-    calls: tuple[str, ...] = ()
-    retryable: bool = False
-    system: bool = False
-    remote_lost: bool = False
-    throttle: bool = False
-    quota: str | None = None
     scope: str | None = None
 
     def matches(self, error: GoogleError, call: str) -> bool:
         return (
-            self.http[0] <= error.http <= self.http[1]
+            self.fits(error.http, call)
             and (not self.reasons or not set(self.reasons).isdisjoint(error.reasons))
             and (self.window is None or self.window == error.window)
             and (self.scope is None or self.scope == error.scope)
-            and (not self.calls or call in self.calls)
         )
+
+    def words(self) -> tuple[str, ...]:
+        """Reasons, or ``family.ENUM``."""
+        return self.reasons
+
+    def body(self) -> str:
+        """Which quota or whose it names."""
+        window = f"names a quota per {self.window}" if self.window else ""
+        return f"rateScope {self.scope}" if self.scope else window
 
 
 def read(status: int, headers: Mapping[str, str], content: bytes) -> GoogleError:
@@ -92,18 +90,7 @@ def read(status: int, headers: Mapping[str, str], content: bytes) -> GoogleError
 
 def classify(rows: Sequence[Row], error: GoogleError, call: str) -> Failure:
     """The failure of the first row that matches; the last row of a table must match everything."""
-    row = next(row for row in rows if row.matches(error, call))
-    return Failure(
-        error_class=row.error_class,
-        code=row.code,
-        message=error.message,
-        retryable=row.retryable,
-        provider_code=error.reasons[0] if error.reasons else str(error.http),
-        retry_after_s=error.retry_after_s,
-        throttle=Throttle(row.quota, error.retry_after_s) if row.throttle else None,
-        system=row.system,
-        remote_lost=row.remote_lost,
-    )
+    return failure_of(next(row for row in rows if row.matches(error, call)), error)
 
 
 def _envelope(content: bytes) -> dict[str, Any]:
@@ -165,5 +152,4 @@ def _delay(headers: Mapping[str, str], details: Sequence[dict[str, Any]]) -> flo
     named = [_DURATION.fullmatch(str(detail.get("retryDelay", ""))) for detail in details]
     if delays := [float(match.group(1)) for match in named if match]:
         return max(delays)
-    header = headers.get("retry-after", "").strip()
-    return float(header) if header.isdigit() and len(header) <= 6 else None
+    return header_delay_s(headers)

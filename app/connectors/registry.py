@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
 
 from app.config import Settings
 from app.config_sections import Meta, Ttd
+from app.connectors.csv_https.client import CsvHttpsConnector
 from app.connectors.dv360.client import Dv360Connector
+from app.connectors.error_table import Row
 from app.connectors.google_ads.client import GoogleAdsConnector
 from app.connectors.hosts import Hosts
 from app.connectors.meta.client import MetaConnector
@@ -24,12 +28,14 @@ def connectors_of(settings: Settings) -> dict[str, Connector]:
         GoogleAdsConnector(api_url=google_ads.api_url, developer_token=google_ads.developer_token.get_secret_value()),
     ]
     found += [_ttd(settings.providers.ttd), _meta(settings.providers.meta)]
+    found += [CsvHttpsConnector(api_url=settings.providers.csv_https.api_url)]
     return {connector.connector_type: connector for connector in found}
 
 
 def hosts_of(settings: Settings) -> dict[str, Hosts]:
     """Where each adapter may call, by connector type."""
     dv360, google_ads, meta = settings.providers.dv360, settings.providers.google_ads, settings.providers.meta
+    csv_https = settings.providers.csv_https
     return {
         ConnectorType.DV360: Hosts((dv360.reports_url, dv360.api_url), dv360.download_hosts, dv360.allow_private_hosts),
         ConnectorType.GOOGLE_ADS: Hosts(
@@ -37,12 +43,23 @@ def hosts_of(settings: Settings) -> dict[str, Hosts]:
         ),
         ConnectorType.TTD: _ttd_hosts(settings.providers.ttd),
         ConnectorType.META: Hosts((meta.api_url,), meta.download_hosts, meta.allow_private_hosts),
+        ConnectorType.CSV_HTTPS: Hosts((csv_https.api_url,), csv_https.download_hosts, csv_https.allow_private_hosts),
     }
 
 
 def catalogue_of(connectors: Mapping[str, Connector]) -> Catalogue:
     """Connector type -> report types, as the adapters declare them."""
     return {name: connector.reports for name, connector in connectors.items()}
+
+
+def error_tables_of(connectors: Mapping[str, Connector]) -> dict[str, tuple[Row, ...]]:
+    """Connector type -> its error table, which is ``ROWS`` of the ``errors.py`` beside the adapter."""
+    return {name: error_module_of(connector).ROWS for name, connector in connectors.items()}
+
+
+def error_module_of(connector: Connector) -> ModuleType:
+    """The ``errors.py`` beside an adapter."""
+    return import_module(f"{type(connector).__module__.rpartition('.')[0]}.errors")
 
 
 def _meta(meta: Meta) -> Connector:

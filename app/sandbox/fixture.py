@@ -14,6 +14,8 @@ from app.sandbox import server
 from app.sandbox.books import campaigns_in, restate, revision_of
 from app.sandbox.call_log import Call
 from app.sandbox.clock import Clock, system_clock
+from app.sandbox.csv_https.routes import TruthRow as CsvTruthRow
+from app.sandbox.csv_https.routes import truth_rows as csv_truth
 from app.sandbox.dv360 import doors as dv360
 from app.sandbox.dv360.figures import TruthRow, truth_rows
 from app.sandbox.dv360.state import Duration
@@ -134,6 +136,14 @@ class RunningSandbox:
     def ttd_token(self, user: str) -> str:
         """The long-lived token of that user."""
         return long_lived(self.world.ttd.tokens, user)
+
+    def csv_truth(self, account: str, report: str, start: date, end: date) -> list[CsvTruthRow]:
+        """The rows of an account of the CSV server."""
+        return list(csv_truth(self.world, account, report, start, end))
+
+    def csv_token(self, user: str) -> str:
+        """The CSV server's token of that user."""
+        return f"sandbox-csv-{user}"
 
     def refresh_token(self, user: str) -> str:
         """The consent of that user."""

@@ -18,6 +18,7 @@ from app.sandbox import bodies
 from app.sandbox.call_log import Call, begin_call, close_log, end_call
 from app.sandbox.clock import Clock, Instant, system_clock
 from app.sandbox.control import doors
+from app.sandbox.csv_https import routes as csv_https
 from app.sandbox.dv360 import entities, storage
 from app.sandbox.dv360 import routes as dv360
 from app.sandbox.faults import AFTER, BEFORE, FaultRule, choose
@@ -40,6 +41,7 @@ API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
     ttd.routes,
     meta_oauth.routes,
     meta.routes,
+    csv_https.routes,
 )
 STORAGE_ROUTES: tuple[Callable[[], list[Route]], ...] = (storage.routes, ttd_files.routes)
 _CONTROL = "/_sandbox/"

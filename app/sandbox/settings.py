@@ -11,7 +11,8 @@ from app.sandbox.dv360.state import Duration, Fixed, Quirks
 from app.sandbox.quotas import GOOGLE_QUOTAS, META_QUOTAS, QuotaRule
 from app.sandbox.ttd.quotas import TTD_QUOTAS
 
-QUOTAS: tuple[QuotaRule, ...] = (*GOOGLE_QUOTAS, *TTD_QUOTAS, *META_QUOTAS)
+_CSV_QUOTAS = (QuotaRule("csv_files", "csv_files", "application", 60, 60.0),)
+QUOTAS: tuple[QuotaRule, ...] = (*GOOGLE_QUOTAS, *TTD_QUOTAS, *META_QUOTAS, *_CSV_QUOTAS)
 """What all providers count."""
 
 CLIENT_ID = "sandbox-client"
@@ -60,6 +61,7 @@ def provider_env(
     dv360, google = "CONNECTOR__PROVIDERS__DV360__", "CONNECTOR__PROVIDERS__GOOGLE__"
     google_ads = "CONNECTOR__PROVIDERS__GOOGLE_ADS__"
     ttd, meta = "CONNECTOR__PROVIDERS__TTD__", "CONNECTOR__PROVIDERS__META__"
+    csv_https = "CONNECTOR__PROVIDERS__CSV_HTTPS__"
     return {
         f"{dv360}REPORTS_URL": f"{api_url}/doubleclickbidmanager/v2/",
         f"{dv360}API_URL": f"{api_url}/displayvideo/v4/",
@@ -70,6 +72,8 @@ def provider_env(
         f"{ttd}API_URL": f"{api_url}/ttd/v3/",
         f"{ttd}DOWNLOAD_HOSTS": urlsplit(storage_url).netloc,
         f"{ttd}ALLOW_PRIVATE_HOSTS": "true",
+        f"{csv_https}API_URL": f"{api_url}/csv/",
+        f"{csv_https}ALLOW_PRIVATE_HOSTS": "true",
         f"{meta}API_URL": f"{api_url}/graph/v26.0/",
         f"{meta}ALLOW_PRIVATE_HOSTS": "true",
         f"{meta}TOKEN_URL": f"{api_url}/graph/v26.0/oauth/access_token",

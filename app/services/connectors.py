@@ -17,6 +17,7 @@ PROVIDER_OF: Final[Mapping[str, str]] = {
     ConnectorType.SHEETS: "google",
     ConnectorType.META: "meta",
     ConnectorType.TTD: "ttd",
+    ConnectorType.CSV_HTTPS: "csv_https",
 }
 """Connector type -> whose authorisation it needs."""
 
@@ -24,6 +25,7 @@ _KINDS: Final[Mapping[str, Sequence[str]]] = {
     "google": ("refresh_token",),
     "meta": ("refresh_token", "api_key"),
     "ttd": ("api_key", "login"),
+    "csv_https": ("api_key",),
 }
 """Provider -> what a credential of it may be. Of Meta a long-lived user token is a ``refresh_token``: it is exchanged
 before it expires; the token of a system user is an ``api_key``: it is sent as it is."""
@@ -97,10 +99,10 @@ async def add_connector(
 
     ``credentials`` is what the file holds: ``{"refresh_token": ..., "subject"?: ..., "scopes"?: [...]}``; for TTD
     ``{"api_key": ..., "subject"?: ...}`` or ``{"login": ..., "password": ..., "subject"?: ...}``; for META one of the
-    first two. ``subject`` names the provider's user; connectors given the same secret share one without it.
-    ``manager_id`` is the Google Ads manager through which the account is reached; without it, directly. A Google Ads id
-    may be given as the provider shows it, 123-456-7890: it is kept without the dashes, and a Meta id without its
-    ``act_``. Raises ``BadConnector``, and what ``stores`` and ``publish`` raise.
+    first two; for CSV_HTTPS an ``api_key``, its bearer token. ``subject`` names the provider's user; connectors given
+    the same secret share one without it. ``manager_id`` is the Google Ads manager through which the account is reached;
+    without it, directly. A Google Ads id may be given as the provider shows it, 123-456-7890: it is kept without the
+    dashes, and a Meta id without its ``act_``. Raises ``BadConnector``, and what ``stores`` and ``publish`` raise.
     """
     faults = [
         *_account_faults(org_id, connector_type, account_id, time_zone, currency),

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow.parquet as pq
 from aiohttp import web
 
 from app.connectors.base import Limits
 from app.connectors.google_ads.client import GoogleAdsConnector
-from app.domain.errors import Failure
-from app.domain.messages import Offer, StepOutcome
-from app.services.fetching import run_step
-from app.storage.results import ObjectResultStore
-from tests.connectors.support import Handler, Setting, calling, facts, offer
+from app.domain.messages import Offer
+from tests.connectors.rig import LocalFetch
+from tests.connectors.support import Handler, calling, facts, offer
 
 CUSTOMER, MANAGER = "1234567890", "9876543210"
 JSON = {"Content-Type": "application/json; charset=UTF-8"}
@@ -79,11 +75,11 @@ def saying(content: bytes, status: int = 200, *, seen: list[web.Request] | None 
     return handle
 
 
-def dripping(content: bytes, size: int, *, breaks: bool = False) -> Handler:
+def dripping(content: bytes, size: int, *, breaks: bool = False, headers: Mapping[str, str] = JSON) -> Handler:
     """A handler that sends the answer in pieces; ``breaks`` ends the connection where the answer ends."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers=JSON)
+        response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         for at in range(0, len(content), size):
             await response.write(content[at : at + size])
@@ -95,48 +91,10 @@ def dripping(content: bytes, size: int, *, breaks: bool = False) -> Handler:
     return handle
 
 
-@dataclass
-class AdsFetch:
-    """One step against a local server that plays Google Ads."""
-
-    setting: Setting
-    folder: Path
-    connector: GoogleAdsConnector
-
-    async def run(self, job: Offer | None = None) -> StepOutcome:
-        """The step, as a worker runs it."""
-        outcome = await run_step(
-            job or ads_offer(),
-            connector=self.connector,
-            calls=self.setting.calls,
-            results=ObjectResultStore(f"file://{self.folder}"),
-            clock=self.setting.clock,
-            worker="w1",
-        )
-        assert outcome is not None
-        assert self.setting.permits.outstanding == []
-        return outcome
-
-    async def rows(self, job: Offer | None = None) -> list[dict[str, Any]]:
-        """The rows of the file it stores."""
-        outcome = await self.run(job)
-        assert outcome.file is not None, outcome.failure
-        found: list[dict[str, Any]] = pq.read_table(outcome.file.uri.removeprefix("file://")).to_pylist()
-        return found
-
-    async def failure(self, job: Offer | None = None) -> Failure:
-        """How it fails; nothing may be left of it."""
-        outcome = await self.run(job)
-        assert outcome.failure is not None
-        assert outcome.file is None
-        assert list(self.folder.rglob("*.parquet")) == []
-        return outcome.failure
-
-
 @asynccontextmanager
 async def ads_fetch(
     folder: Path, handler: Handler, *, limits: Limits | None = None, developer_token: str = ""
-) -> AsyncIterator[AdsFetch]:
+) -> AsyncIterator[LocalFetch[GoogleAdsConnector]]:
     async with calling(handler, limits=limits) as setting:
         connector = GoogleAdsConnector(api_url=f"{setting.base}/v26/", developer_token=developer_token)
-        yield AdsFetch(setting, folder, connector)
+        yield LocalFetch(setting, folder, connector, ads_offer)

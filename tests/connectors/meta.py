@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow.parquet as pq
 from aiohttp import web
 
 from app.connectors.meta.client import MetaConnector
-from app.domain.errors import Failure
-from app.domain.messages import Offer, StepOutcome
-from app.services.fetching import run_step
-from app.storage.results import ObjectResultStore
-from tests.connectors.support import Setting, calling, facts, offer
+from app.domain.messages import Offer
+from tests.connectors.rig import LocalFetch
+from tests.connectors.support import calling, facts, offer
 
 ACCOUNT, RUN = "4567", "6021"
 ROOT = "/v26.0"
@@ -103,43 +100,10 @@ class Graph:
 
 
 @dataclass
-class MetaFetch:
+class MetaFetch(LocalFetch[MetaConnector]):
     """Steps against a local server that plays Meta."""
 
-    setting: Setting
-    folder: Path
-    connector: MetaConnector
     graph: Graph
-
-    async def run(self, job: Offer | None = None) -> StepOutcome:
-        """One step, as a worker runs it."""
-        outcome = await run_step(
-            job or meta_offer(),
-            connector=self.connector,
-            calls=self.setting.calls,
-            results=ObjectResultStore(f"file://{self.folder}"),
-            clock=self.setting.clock,
-            worker="w1",
-        )
-        assert outcome is not None
-        assert self.setting.permits.outstanding == []
-        return outcome
-
-    async def rows(self, job: Offer | None = None) -> list[dict[str, Any]]:
-        """The rows of the file it stores."""
-        outcome = await self.run(job)
-        assert outcome.file is not None, outcome.failure
-        found: list[dict[str, Any]] = pq.read_table(outcome.file.uri.removeprefix("file://")).to_pylist()
-        return found
-
-    async def failure(self, job: Offer | None = None) -> Failure:
-        """How it fails; nothing may be left of it, and nothing secret may be in it."""
-        outcome = await self.run(job)
-        assert outcome.failure is not None
-        assert outcome.file is None
-        assert list(self.folder.rglob("*.parquet")) == []
-        assert "canary" not in repr(outcome)
-        return outcome.failure
 
 
 @asynccontextmanager
@@ -149,4 +113,4 @@ async def meta_fetch(folder: Path, graph: Graph | None = None, **changes: Any) -
     http = {"limits": changes.pop("limits")} if "limits" in changes else {}
     async with calling(played.answer, **http) as setting:
         connector = MetaConnector(api_url=f"{setting.base}{ROOT}/", **changes)
-        yield MetaFetch(setting, folder, connector, played)
+        yield MetaFetch(setting, folder, connector, meta_offer, played)

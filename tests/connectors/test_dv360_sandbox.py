@@ -2,119 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import pyarrow.parquet as pq
 import pytest
 
-from app.connectors.base import Hosts, Limits, ProviderHttp
-from app.connectors.dv360.client import Dv360Connector
+from app.connectors.base import Limits
 from app.connectors.dv360.quotas import QUOTAS
-from app.connectors.session import provider_session
-from app.domain.messages import Offer, StepOutcome
+from app.domain.messages import Offer
 from app.sandbox.dv360.state import Fixed, Polls, Quirks
-from app.sandbox.fixture import RunningSandbox, running_sandbox
-from app.sandbox.settings import SandboxSettings
-from app.services.fetching import run_step
-from app.storage.results import ObjectResultStore
-from tests.connectors.support import CountingPermits, TestClock, Tokens, offer
+from tests.connectors.rig import FIRST, LAST, SandboxFetch, parquet_files, rows_of, sandboxed
+from tests.connectors.support import offer
 
-LAST = datetime.now(UTC).date() - timedelta(days=10)
-FIRST = LAST - timedelta(days=6)
-
-
-@dataclass
-class Fetch:
-    """One batch on its way through its steps, as a worker would run them."""
-
-    sandbox: RunningSandbox
-    session: aiohttp.ClientSession
-    tokens: Tokens
-    store: ObjectResultStore
-    folder: Path
-    limits: Limits
-    permits: CountingPermits
-    clock: TestClock
-
-    async def step(self, job: Offer) -> StepOutcome:
-        hosts = Hosts(
-            api=(self.sandbox.env["CONNECTOR__PROVIDERS__DV360__REPORTS_URL"],),
-            downloads=(self.sandbox.env["CONNECTOR__PROVIDERS__DV360__DOWNLOAD_HOSTS"],),
-            allow_private=True,
-        )
-        calls = ProviderHttp(
-            session=self.session, permits=self.permits, tokens=self.tokens, clock=self.clock, offer=job, hosts=hosts,
-            limits=self.limits,
-        )  # fmt: skip
-        connector = Dv360Connector(reports_url=hosts.api[0])
-        outcome = await run_step(
-            job, connector=connector, calls=calls, results=self.store, clock=self.clock, worker="w1"
-        )
-        assert outcome is not None
-        assert self.permits.outstanding == []
-        return outcome
-
-    async def run(self, job: Offer, polls: int = 5) -> StepOutcome:
-        """Start, then poll until something other than *running* comes back."""
-        outcome = await self.step(job)
-        for _ in range(polls):
-            if outcome.remote is None:
-                break
-            job = replace(job, step="poll", remote=outcome.remote)
-            outcome = await self.step(job)
-        return outcome
-
-    def rows(self, outcome: StepOutcome) -> list[dict[str, Any]]:
-        assert outcome.file is not None
-        found: list[dict[str, Any]] = pq.read_table(outcome.file.uri.removeprefix("file://")).to_pylist()
-        return found
-
-
-@asynccontextmanager
-async def fetching(tmp_path: Path, *, limits: Limits | None = None, **settings: Any) -> AsyncIterator[Fetch]:
-    known: dict[str, Any] = {"report_duration": Fixed(0.0)}
-    async with (
-        running_sandbox(SandboxSettings(**(known | settings))) as sandbox,
-        provider_session(["127.0.0.1"]) as session,
-    ):
-        clock = TestClock()
-        tokens = Tokens((await access_token(sandbox), await access_token(sandbox)))
-        store = ObjectResultStore(f"file://{tmp_path}")
-        yield Fetch(sandbox, session, tokens, store, tmp_path, limits or Limits(), CountingPermits(clock), clock)
-
-
-def parquet_files(folder: Path) -> list[Path]:
-    return list(folder.rglob("*.parquet"))
-
-
-async def access_token(sandbox: RunningSandbox) -> str:
-    form = {
-        "grant_type": "refresh_token",
-        "refresh_token": sandbox.refresh_token("ana"),
-        "client_id": sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__CLIENT_ID"],
-        "client_secret": sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__CLIENT_SECRET"],
-    }
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(sandbox.env["CONNECTOR__PROVIDERS__GOOGLE__TOKEN_URL"], data=form) as answer,
-    ):
-        token = (await answer.json(content_type=None))["access_token"]
-        assert isinstance(token, str)
-        return token
+fetching = partial(sandboxed, "DV360")
 
 
 def start(**changes: Any) -> Offer:
     return offer("start", start=FIRST.toordinal(), end=LAST.toordinal(), **changes)
 
 
-def truth(fetch: Fetch, first: date = FIRST, last: date = LAST) -> set[tuple[Any, ...]]:
+def truth(fetch: SandboxFetch, first: date = FIRST, last: date = LAST) -> set[tuple[Any, ...]]:
     return {
         (row.day, str(row.campaign_id), row.impressions, row.clicks, row.conversions, row.revenue)
         for row in fetch.sandbox.truth(4567, first, last)
@@ -124,7 +35,7 @@ def truth(fetch: Fetch, first: date = FIRST, last: date = LAST) -> set[tuple[Any
 async def test_stored_rows_are_the_providers(tmp_path: Path) -> None:
     async with fetching(tmp_path) as fetch:
         outcome = await fetch.run(start())
-        rows = fetch.rows(outcome)
+        rows = rows_of(outcome)
         stored = {
             (r["date"], r["campaign_id"], r["impressions"], r["clicks"], r["conversions"], r["spend"]) for r in rows
         }
@@ -150,7 +61,7 @@ async def test_every_request_spends_a_permit_and_one_starts_the_data(tmp_path: P
 
 async def test_account_report_and_extras(tmp_path: Path) -> None:
     async with fetching(tmp_path) as fetch:
-        rows = fetch.rows(await fetch.run(start(report_type="account_performance", fields=("media_cost",))))
+        rows = rows_of(await fetch.run(start(report_type="account_performance", fields=("media_cost",))))
         by_campaign = truth(fetch)
         assert [row["date"] for row in rows] == [FIRST + timedelta(days=n) for n in range(7)]
         assert sum(row["spend"] for row in rows) == sum((row[5] for row in by_campaign), Decimal(0))
@@ -168,7 +79,7 @@ async def test_no_campaigns_is_an_empty_file(tmp_path: Path) -> None:
 async def test_quirky_cells(tmp_path: Path) -> None:
     quirks = Quirks(dash=True, unknown=True, threshold=True)
     async with fetching(tmp_path, quirks=quirks, campaigns=30) as fetch:
-        rows = fetch.rows(await fetch.run(start()))
+        rows = rows_of(await fetch.run(start()))
         assert len(rows) == 210
         assert any(row["impressions"] is None for row in rows)
         assert any(row["campaign_name"] == "Unknown" for row in rows)

@@ -1,4 +1,4 @@
-"""Google Ads' error table, row by row: each row has an answer that only it decides."""
+"""Every word of Google Ads' error table; delays, messages, bodies of any kind."""
 
 from __future__ import annotations
 
@@ -7,53 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from app.connectors import google_errors
 from app.connectors.google_ads.errors import ROWS, classify, refused_within
-from app.connectors.google_ads.quotas import OPERATIONS_PER_DAY, QUOTAS
-from app.domain.errors import ErrorClass, Throttle
+from app.connectors.google_ads.quotas import OPERATIONS_PER_DAY
+from app.domain.errors import Throttle
 from tests.connectors.ads import ads_error
-
-
-def said(code: int, family: str, enum: str, **details: Any) -> bytes:
-    return orjson.dumps([ads_error(code, family, enum, **details)])
-
-
-def bare(code: int, status: str | None = None, **error: Any) -> bytes:
-    """The envelope without a GoogleAdsFailure."""
-    return orjson.dumps({"error": {"code": code, "message": "No.", **({"status": status} if status else {}), **error}})
-
-
-OLD_REASON = [{"reason": "rateLimitExceeded", "domain": "global"}]
-SCOPE = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "ACCESS_TOKEN_SCOPE_INSUFFICIENT"}]
-
-# (row, call, status, body)
-CASES: tuple[tuple[int, str, int, bytes], ...] = (
-    (0, "search_stream", 429, said(429, "quotaError", "RESOURCE_EXHAUSTED", rateScope="ACCOUNT")),
-    (1, "search_stream", 429, said(429, "quotaError", "RESOURCE_EXHAUSTED", rateScope="DEVELOPER")),
-    (2, "search_stream", 429, said(429, "quotaError", "RESOURCE_TEMPORARILY_EXHAUSTED", rateScope="DEVELOPER")),
-    (3, "search_stream", 403, said(403, "quotaError", "ACCESS_PROHIBITED")),
-    (4, "search_stream", 401, said(401, "authenticationError", "OAUTH_TOKEN_REVOKED")),
-    (5, "search_stream", 401, said(401, "authenticationError", "OAUTH_TOKEN_EXPIRED")),
-    (6, "search_stream", 401, said(401, "authenticationError", "CUSTOMER_NOT_FOUND")),
-    (7, "search_stream", 403, said(403, "authorizationError", "CLOUD_PROJECT_NOT_APPROVED_FOR_PRODUCTION")),
-    (8, "search_stream", 403, said(403, "authorizationError", "CUSTOMER_NOT_ENABLED")),
-    (9, "search_stream", 400, said(400, "requestError", "INVALID_CUSTOMER_ID")),
-    (10, "search_stream", 400, said(400, "queryError", "REQUESTED_METRICS_FOR_MANAGER")),
-    (11, "search_stream", 400, said(400, "dateRangeError", "INVALID_DATE")),
-    (12, "search_stream", 500, said(500, "internalError", "TRANSIENT_ERROR")),
-    (13, "accessible", 429, bare(429, "RESOURCE_EXHAUSTED")),
-    (14, "search_stream", 403, bare(403, errors=OLD_REASON)),
-    (15, "accessible", 401, bare(401, "UNAUTHENTICATED")),
-    (16, "accessible", 403, bare(403, "PERMISSION_DENIED", details=SCOPE)),
-    (17, "search_stream", 403, bare(403, "PERMISSION_DENIED")),
-    (18, "search_stream", 404, b"<html>Not Found</html>"),
-    (19, "search_stream", 408, b""),
-    (20, "search_stream", 400, said(400, "queryError", "UNRECOGNIZED_FIELD")),
-    (21, "search_stream", 409, bare(409, "ABORTED")),
-    (22, "search_stream", 503, b"<html>upstream</html>"),
-    (23, "search_stream", 302, b""),
-    (24, "search_stream", 204, b""),
-)
+from tests.connectors.examples.google_ads import said
 
 # family, enum -> code, for every word of the table
 WORDS: tuple[tuple[str, str, str], ...] = (
@@ -87,29 +45,7 @@ WORDS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-@pytest.mark.parametrize("row", range(len(ROWS)))
-def test_row(row: int) -> None:
-    assert CASES[row][0] == row
-    call, status, body = CASES[row][1:]
-    failure = classify(call, status, {}, body)
-    wanted = ROWS[row]
-    assert (failure.error_class, failure.code) == (wanted.error_class, wanted.code)
-    assert failure.retryable == wanted.retryable
-    assert failure.system == wanted.system
-    assert not failure.remote_lost
-    assert failure.throttle == (Throttle(wanted.quota) if wanted.throttle else None)
-    assert wanted.source
-
-
-@pytest.mark.parametrize("row", range(len(ROWS)))
-def test_no_earlier_row_decides_the_case_of_a_row(row: int) -> None:
-    call, status, body = CASES[row][1:]
-    error = google_errors.read(status, {}, body)
-    assert next(index for index, each in enumerate(ROWS) if each.matches(error, call)) == row
-
-
-def test_every_case_has_its_row_and_every_word_its_case() -> None:
-    assert [number for number, *_ in CASES] == list(range(len(ROWS)))
+def test_every_word_has_its_case() -> None:
     named = {reason for row in ROWS for reason in row.reasons if "." in reason}
     assert named == {f"{family}.{enum}" for family, enum, _ in WORDS}
 
@@ -119,12 +55,6 @@ def test_word(family: str, enum: str, code: str) -> None:
     """A word decides whatever the status beside it, also where it ends a stream that began with 200."""
     for status in (400, 401, 403, 429, 500):
         assert refused_within(ads_error(status, family, enum)).failure.code == code
-
-
-def test_quotas_and_systems() -> None:
-    assert {row.quota for row in ROWS if row.quota} == {OPERATIONS_PER_DAY} == {quota.name for quota in QUOTAS}
-    assert {row.error_class for row in ROWS if row.system} == {ErrorClass.PROVIDER_SYSTEM}
-    assert not any(row.system and row.throttle for row in ROWS)
 
 
 def test_the_day_is_closed_for_as_long_as_it_says() -> None:

@@ -3,106 +3,24 @@ its name."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import pyarrow.parquet as pq
 import pytest
 
-from app.config import Settings
-from app.connectors.base import Limits, ProviderHttp
-from app.connectors.registry import connectors_of, hosts_of
-from app.connectors.session import provider_session
+from app.connectors.base import Limits
+from app.connectors.registry import connectors_of
 from app.domain.errors import Throttle
-from app.domain.messages import Offer, StepOutcome
-from app.sandbox.fixture import RunningSandbox, running_sandbox
+from app.domain.messages import Offer
 from app.sandbox.google_ads.accounts import FIRST_CUSTOMER, MANAGER_ID, clients
-from app.sandbox.settings import SandboxSettings
-from app.services.fetching import run_step
-from app.storage.results import ObjectResultStore
 from tests.connectors.ads import ads_offer
-from tests.connectors.support import CountingPermits, TestClock, Tokens
+from tests.connectors.rig import FIRST, LAST, SandboxFetch, parquet_files, rows_of, sandboxed
 
-LAST = datetime.now(UTC).date() - timedelta(days=10)
-FIRST = LAST - timedelta(days=6)
-
-
-def files(folder: Path) -> list[Path]:
-    return list(folder.rglob("*.parquet"))
-
-
-@dataclass
-class Fetch:
-    """One step against the sandbox, with the adapter and hosts that the settings make."""
-
-    sandbox: RunningSandbox
-    session: aiohttp.ClientSession
-    tokens: Tokens
-    folder: Path
-    limits: Limits
-    permits: CountingPermits
-    clock: TestClock
-
-    def calls(self, job: Offer) -> ProviderHttp:
-        hosts = hosts_of(self.settings)[job.connector.connector_type]
-        return ProviderHttp(
-            session=self.session, permits=self.permits, tokens=self.tokens, clock=self.clock, offer=job, hosts=hosts,
-            limits=self.limits,
-        )  # fmt: skip
-
-    @property
-    def settings(self) -> Settings:
-        return Settings.load(self.sandbox.env)
-
-    async def run(self, job: Offer) -> StepOutcome:
-        outcome = await run_step(
-            job,
-            connector=connectors_of(self.settings)["GOOGLE_ADS"],
-            calls=self.calls(job),
-            results=ObjectResultStore(f"file://{self.folder}"),
-            clock=self.clock,
-            worker="w1",
-        )
-        assert outcome is not None
-        assert self.permits.outstanding == []
-        return outcome
-
-    async def rows(self, job: Offer) -> list[dict[str, Any]]:
-        outcome = await self.run(job)
-        assert outcome.file is not None, outcome.failure
-        found: list[dict[str, Any]] = pq.read_table(outcome.file.uri.removeprefix("file://")).to_pylist()
-        return found
-
-
-@asynccontextmanager
-async def fetching(tmp_path: Path, *, limits: Limits | None = None, **settings: Any) -> AsyncIterator[Fetch]:
-    async with (
-        running_sandbox(SandboxSettings(**settings)) as sandbox,
-        provider_session(["127.0.0.1"]) as session,
-    ):
-        clock = TestClock()
-        tokens = Tokens((await access_token(sandbox), await access_token(sandbox)))
-        yield Fetch(sandbox, session, tokens, tmp_path, limits or Limits(), CountingPermits(clock), clock)
-
-
-async def access_token(sandbox: RunningSandbox) -> str:
-    google = Settings.load(sandbox.env).providers.google
-    form = {
-        "grant_type": "refresh_token",
-        "refresh_token": sandbox.refresh_token("ana"),
-        "client_id": google.client_id,
-        "client_secret": google.client_secret.get_secret_value(),
-    }
-    async with aiohttp.ClientSession() as session, session.post(str(google.token_url), data=form) as answer:
-        token = (await answer.json(content_type=None))["access_token"]
-        assert isinstance(token, str)
-        return token
+fetching = partial(sandboxed, "GOOGLE_ADS")
 
 
 def job(customer: int = FIRST_CUSTOMER, **changes: Any) -> Offer:
@@ -111,7 +29,7 @@ def job(customer: int = FIRST_CUSTOMER, **changes: Any) -> Offer:
     return ads_offer(account_id=str(customer), manager_id=manager, **known)
 
 
-def truth(fetch: Fetch, customer: int, first: date = FIRST, last: date = LAST) -> set[tuple[Any, ...]]:
+def truth(fetch: SandboxFetch, customer: int, first: date = FIRST, last: date = LAST) -> set[tuple[Any, ...]]:
     return {
         (row.day, str(row.campaign_id), row.campaign_name, row.currency, row.impressions, row.clicks, row.conversions,
          row.cost)
@@ -142,7 +60,7 @@ async def test_a_report_of_several_batches(tmp_path: Path) -> None:
         assert outcome.file is not None
         assert outcome.file.rows > 50_000
         wanted = truth(fetch, FIRST_CUSTOMER)
-        rows = pq.read_table(outcome.file.uri.removeprefix("file://")).to_pylist()
+        rows = rows_of(outcome)
         assert (stored(rows), len(rows)) == (wanted, len(wanted))
 
 
@@ -268,7 +186,7 @@ async def test_faults_have_names(
         assert outcome.failure is not None
         assert (outcome.failure.code, outcome.failure.system) == (code, system)
         assert outcome.file is None
-        assert files(tmp_path) == []
+        assert parquet_files(tmp_path) == []
         assert [ended.ok for ended in fetch.permits.ends if ended is not None][-1] == (not system)
 
 

@@ -1,8 +1,7 @@
-"""Meta's error table, row by row: each row has an answer that only it decides. And what the headers tell."""
+"""Every documented code of Meta at any status, and what the headers tell."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -12,69 +11,10 @@ from app.connectors.failures import TokenRefused
 from app.connectors.meta import headers as told
 from app.connectors.meta.errors import ROWS, MetaError, Reading, classify, read
 from app.connectors.meta.quotas import QUOTAS, TIERS, quotas_of
-from app.domain.errors import ErrorClass, Failure, ProviderError, Throttle
+from app.domain.errors import Failure, ProviderError
 from app.domain.messages import Usage
 from app.ports import HttpAnswer
 from tests.connectors.meta import refused
-
-LESS = "Please reduce the amount of data you're asking for, then retry your request"
-
-# (row, call, status, body)
-CASES: tuple[tuple[int, str, int, Mapping[str, Any] | None], ...] = (
-    (0, "status", 400, refused(190, 463)),
-    (1, "create", 400, refused(4, 1504022, is_transient=True)),
-    (2, "page", 400, refused(80000, 2446079)),
-    (3, "create", 400, refused(17, 2446079)),
-    (4, "create", 400, refused(613, 1487742)),
-    (5, "create", 400, refused(17)),
-    (6, "create", 400, refused(80004)),
-    (7, "create", 403, refused(200)),
-    (8, "create", 400, refused(100, message="(#100) Missing permissions")),
-    (9, "create", 400, refused(2, 1504038)),
-    (10, "page", 500, refused(1, message=LESS)),
-    (11, "status", 400, refused(100, 33)),
-    (12, "create", 400, refused(100, message="(#100) x is not valid for fields param")),
-    (13, "create", 500, refused(2)),
-    (14, "create", 400, refused(7, 99)),
-    (15, "create", 400, refused(7, is_transient=True)),
-    (16, "run", 200, refused(-3)),
-    (17, "create", 429, None),
-    (18, "create", 401, None),
-    (19, "create", 403, None),
-    (20, "page", 404, None),
-    (21, "create", 404, None),
-    (22, "create", 408, None),
-    (23, "create", 400, refused(368)),
-    (24, "create", 503, None),
-    (25, "create", 302, None),
-    (26, "create", 200, refused(368)),
-)
-
-
-@pytest.mark.parametrize("row", range(len(ROWS)))
-def test_row(row: int) -> None:
-    assert CASES[row][0] == row
-    call, status, body = CASES[row][1:]
-    failure = classify(call, read(status, body), {})
-    wanted = ROWS[row]
-    assert (failure.error_class, failure.code) == (wanted.error_class, wanted.code)
-    assert failure.retryable == wanted.retryable
-    assert failure.system == wanted.system
-    assert failure.remote_lost == wanted.remote_lost
-    assert failure.throttle == (Throttle(wanted.quota) if wanted.throttle else None)
-    assert wanted.source
-
-
-@pytest.mark.parametrize("row", range(len(ROWS)))
-def test_no_earlier_row_decides_the_case_of_a_row(row: int) -> None:
-    call, status, body = CASES[row][1:]
-    error = read(status, body)
-    assert next(index for index, each in enumerate(ROWS) if each.matches(error, call)) == row
-
-
-def test_every_case_has_its_row() -> None:
-    assert [number for number, *_ in CASES] == list(range(len(ROWS)))
-
 
 # Every code that is documented, and what becomes of it at any status.
 CODES: tuple[tuple[int, int | None, str, str | None], ...] = (
@@ -112,11 +52,6 @@ def test_quota_names_of_the_table_exist() -> None:
     named = {row.quota for row in ROWS if row.quota}
     for tier in TIERS:
         assert named <= {quota.name for quota in quotas_of(tier)}
-
-
-def test_only_system_failures_count_against_the_breaker() -> None:
-    assert {row.error_class for row in ROWS if row.system} == {ErrorClass.PROVIDER_SYSTEM}
-    assert not any(row.system and row.throttle for row in ROWS)
 
 
 def use_case(*entries: dict[str, Any], **others: list[dict[str, Any]]) -> dict[str, str]:

@@ -3,111 +3,25 @@ name."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import pyarrow.parquet as pq
 import pytest
 
-from app.config import Settings
-from app.connectors.base import Limits, ProviderHttp
-from app.connectors.registry import connectors_of, hosts_of
-from app.connectors.session import provider_session
+from app.connectors.base import Limits
 from app.domain.errors import Throttle
-from app.domain.messages import Offer, StepOutcome, Usage
-from app.ports import Account, Connector
-from app.sandbox.dv360.state import Fixed, Polls
-from app.sandbox.fixture import RunningSandbox, running_sandbox
+from app.domain.messages import Offer, Usage
+from app.ports import Account
+from app.sandbox.dv360.state import Polls
 from app.sandbox.meta.accounts import FIRST_ACCOUNT, account_of
-from app.sandbox.settings import SandboxSettings
-from app.services.fetching import run_step
-from app.storage.results import ObjectResultStore
 from tests.connectors.meta import meta_offer
-from tests.connectors.support import CountingPermits, TestClock, Tokens
+from tests.connectors.rig import FIRST, LAST, SandboxFetch, parquet_files, rows_of, sandboxed
 
-
-def files(folder: Path) -> list[Path]:
-    return list(folder.rglob("*.parquet"))
-
-
-LAST = datetime.now(UTC).date() - timedelta(days=10)
-FIRST = LAST - timedelta(days=6)
-
-
-@dataclass
-class Fetch:
-    """Steps against the sandbox, with the adapter and hosts that the settings make."""
-
-    sandbox: RunningSandbox
-    session: aiohttp.ClientSession
-    tokens: Tokens
-    folder: Path
-    limits: Limits
-    permits: CountingPermits
-    clock: TestClock
-    more: dict[str, str]
-
-    @property
-    def settings(self) -> Settings:
-        return Settings.load(self.sandbox.env | self.more)
-
-    @property
-    def connector(self) -> Connector:
-        return connectors_of(self.settings)["META"]
-
-    def calls(self, job: Offer) -> ProviderHttp:
-        return ProviderHttp(
-            session=self.session, permits=self.permits, tokens=self.tokens, clock=self.clock, offer=job,
-            hosts=hosts_of(self.settings)["META"], limits=self.limits, usage=self.connector.usage,
-        )  # fmt: skip
-
-    async def step(self, job: Offer) -> StepOutcome:
-        outcome = await run_step(
-            job, connector=self.connector, calls=self.calls(job), results=ObjectResultStore(f"file://{self.folder}"),
-            clock=self.clock, worker="w1",
-        )  # fmt: skip
-        assert outcome is not None
-        assert self.permits.outstanding == []
-        assert "EAA" not in repr(outcome)
-        return outcome
-
-    async def run(self, job: Offer, polls: int = 5) -> StepOutcome:
-        """Start, then poll until something other than *running* comes back."""
-        outcome = await self.step(job)
-        for _ in range(polls):
-            if outcome.remote is None:
-                break
-            job = replace(job, step="poll", remote=outcome.remote)
-            outcome = await self.step(job)
-        return outcome
-
-    async def rows(self, job: Offer) -> list[dict[str, Any]]:
-        outcome = await self.run(job)
-        assert outcome.file is not None, outcome.failure
-        found: list[dict[str, Any]] = pq.read_table(outcome.file.uri.removeprefix("file://")).to_pylist()
-        return found
-
-
-@asynccontextmanager
-async def fetching(
-    tmp_path: Path, *, limits: Limits | None = None, more: dict[str, str] | None = None, **settings: Any
-) -> AsyncIterator[Fetch]:
-    known: dict[str, Any] = {"report_duration": Fixed(0.0)}
-    async with (
-        running_sandbox(SandboxSettings(**(known | settings))) as sandbox,
-        provider_session(["127.0.0.1"]) as session,
-    ):
-        clock = TestClock()
-        tokens = Tokens((sandbox.meta_token("ana"), sandbox.meta_token("ana")))
-        yield Fetch(
-            sandbox, session, tokens, tmp_path, limits or Limits(), CountingPermits(clock), clock, dict(more or {})
-        )
+fetching = partial(sandboxed, "META")
 
 
 def job(account: int = FIRST_ACCOUNT, **changes: Any) -> Offer:
@@ -115,7 +29,9 @@ def job(account: int = FIRST_ACCOUNT, **changes: Any) -> Offer:
     return meta_offer("start", account_id=str(account), **known)
 
 
-def truth(fetch: Fetch, account: int = FIRST_ACCOUNT, first: date = FIRST, last: date = LAST) -> set[tuple[Any, ...]]:
+def truth(
+    fetch: SandboxFetch, account: int = FIRST_ACCOUNT, first: date = FIRST, last: date = LAST
+) -> set[tuple[Any, ...]]:
     return {
         (row.day, str(row.campaign_id), row.campaign_name, row.currency, row.impressions, row.clicks,
          Decimal(row.purchases), row.spend)
@@ -199,7 +115,7 @@ async def test_rows_are_those_of_the_day_the_run_was_made(tmp_path: Path) -> Non
         assert truth(fetch) != before
         outcome = await fetch.step(replace(job(), step="poll", remote=started.remote))
         assert outcome.file is not None
-        assert stored(pq.read_table(outcome.file.uri.removeprefix("file://")).to_pylist()) == before
+        assert stored(rows_of(outcome)) == before
         assert stored(await fetch.rows(job(run=2))) == truth(fetch)
 
 
@@ -324,7 +240,7 @@ async def test_faults_have_names(tmp_path: Path, route: str, fault: dict[str, An
         assert outcome.failure is not None
         assert (outcome.failure.code, outcome.failure.system) == (code, system)
         assert outcome.file is None
-        assert files(tmp_path) == []
+        assert parquet_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ NAMED = {
 
 def test_every_adapter_is_there_with_the_hosts_it_may_call() -> None:
     connectors, hosts = connectors_of(Settings.load({})), hosts_of(Settings.load({}))
-    assert set(connectors) == set(hosts) == {"DV360", "GOOGLE_ADS", "TTD", "META"}
+    assert set(connectors) == set(hosts) == {"DV360", "GOOGLE_ADS", "TTD", "META", "CSV_HTTPS"}
     assert all(name == connector.connector_type for name, connector in connectors.items())
     catalogue = catalogue_of(connectors)
     assert all(set(reports) == {"campaign_performance", "account_performance"} for reports in catalogue.values())

@@ -302,7 +302,7 @@ def test_what_is_offered() -> None:
         known = [field.name for field in schemas.load(report.name).columns if field.standard]
         assert [field.name for field in report.fields] == known, "no extras are known"
         named = {field.provider_name for field in report.fields if field.provider_name}
-        assert named <= set(reports.HEADERS)
+        assert named <= set(reports.FORM.headers)
         assert (report.retention_days, report.settling_days) == (364, 30)
     unnamed = {f.name for f in reports.ACCOUNT_PERFORMANCE.fields if not f.provider_name}
     assert unnamed == {*schemas.OURS, "account_name"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import AsyncIterator
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -12,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.connectors import csv_block
-from app.connectors.ttd import report_csv, reports
-from app.connectors.ttd.cutter import Cutter
+from app.connectors import csv_block, csv_report
+from app.connectors.csv_cutter import Cutter
+from app.connectors.ttd import reports
 from app.domain.errors import ErrorClass, ProviderError
 from app.domain.messages import Offer
 from tests.connectors.support import pieces_of
@@ -24,6 +25,13 @@ ROWS = [ttd_row(1), ttd_row(2, "c10"), ttd_row(3)]
 COST = "Advertiser Cost (Adv Currency)"
 
 
+def _batches(job: Offer, content: bytes, *, announced: bool, size: int = 65536) -> AsyncIterator[Any]:
+    return csv_report.batches(
+        pieces_of(content, size), job, reports.columns(job), reports.FORM, announced=announced,
+        made_by="the report's template",
+    )  # fmt: skip
+
+
 async def read(
     text: str | bytes, job: Offer | None = None, size: int = 65536, *, announced: bool = False
 ) -> list[dict[str, Any]]:
@@ -31,7 +39,7 @@ async def read(
     content = text.encode() if isinstance(text, str) else text
     job = job or ttd_offer("poll")
     rows: list[dict[str, Any]] = []
-    async for batch in report_csv.batches(pieces_of(content, size), job, reports.columns(job), announced=announced):
+    async for batch in _batches(job, content, announced=announced, size=size):
         rows += batch.to_pylist()
     return rows
 
@@ -89,7 +97,7 @@ def test_any_names_in_any_pieces_are_read_as_they_were_written(
     blocks += cutter.finish(announced=announced)
     assert cutter.header == HEADER
     job, found = ttd_offer("poll"), list[Any]()
-    plan = csv_block.layout(report_csv._FORM, job, reports.columns(job), HEADER)
+    plan = csv_block.layout(reports.FORM, job, reports.columns(job), HEADER)
     for one in filter(None, blocks):
         found += csv_block.parse(one, plan).column("campaign_name").to_pylist()
     assert found == names
@@ -142,7 +150,7 @@ async def test_thousands_separators() -> None:
 @given(st.decimals(min_value=0, max_value=Decimal("999999999999.999999"), places=6))
 def test_money_is_what_was_written(amount: Decimal) -> None:
     job = ttd_offer("poll")
-    plan = csv_block.layout(report_csv._FORM, job, reports.columns(job), HEADER)
+    plan = csv_block.layout(reports.FORM, job, reports.columns(job), HEADER)
     cells = ttd_row(1, **{COST: f"{amount:f}"})
     batch = csv_block.parse((",".join(cells) + "\n").encode(), plan)
     assert batch.column("spend").to_pylist() == [amount]
@@ -205,7 +213,7 @@ async def test_many_blocks_keep_every_row_in_order() -> None:
     assert len(content) > 2 * 1024 * 1024
     job = ttd_offer("poll")
     sizes, ids = [], []
-    async for batch in report_csv.batches(pieces_of(content), job, reports.columns(job), announced=False):
+    async for batch in _batches(job, content, announced=False):
         sizes.append(batch.num_rows)
         ids += batch.column("campaign_id").to_pylist()
     assert ids == [f"c{n}" for n in range(40_000)]

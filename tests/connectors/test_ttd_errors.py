@@ -1,60 +1,15 @@
-"""The error table, row by row: each row has an answer that only it decides."""
+"""What The Trade Desk's refusals become, said apart from the table; delays, messages, bodies of any kind."""
 
 from __future__ import annotations
 
 import orjson
 import pytest
 
-from app.connectors.ttd.errors import ROWS, classify
+from app.connectors.ttd.errors import classify
 from app.domain.errors import ErrorClass, Throttle
+from tests.connectors.examples.ttd import INVALID
 
-INVALID = orjson.dumps({"Message": "No.", "ErrorDetails": [{"Property": "TimeZone", "Reasons": ["bad", "worse"]}]})
 GATEWAY = b'{"message":"Unauthorized"}'
-
-# (row, call, status, body)
-CASES: tuple[tuple[int, str, int, bytes], ...] = (
-    (0, "signed", 429, b'{"Message":"Too Many Requests"}'),
-    (1, "signed", 401, b""),
-    (2, "signed", 403, b"<Error><Code>AccessDenied</Code></Error>"),
-    (3, "view", 404, b""),
-    (4, "executions", 403, b'{"Message":"No."}'),
-    (5, "view", 401, GATEWAY),
-    (6, "schedule", 403, b'{"Message":"No."}'),
-    (7, "executions", 404, b"<html>no route</html>"),
-    (8, "schedule", 410, b'{"Message":"Gone."}'),
-    (9, "template", 408, b""),
-    (10, "schedule", 400, INVALID),
-    (11, "schedule", 409, b'{"Message":"Conflict."}'),
-    (12, "executions", 503, b"<html>upstream</html>"),
-    (13, "view", 302, b""),
-    (14, "view", 240, b""),
-)
-
-
-@pytest.mark.parametrize("row", range(len(ROWS)))
-def test_row(row: int) -> None:
-    assert CASES[row][0] == row
-    call, status, body = CASES[row][1:]
-    failure = classify(call, status, {}, body)
-    wanted = ROWS[row]
-    assert (failure.error_class, failure.code) == (wanted.error_class, wanted.code)
-    assert failure.retryable == wanted.retryable
-    assert failure.system == wanted.system
-    assert failure.remote_lost == wanted.remote_lost
-    assert failure.throttle == (Throttle(None) if wanted.throttle else None)
-    assert failure.provider_code == str(status)
-    assert wanted.source
-
-
-@pytest.mark.parametrize("row", range(len(ROWS)))
-def test_no_earlier_row_decides_the_case_of_a_row(row: int) -> None:
-    call, status, _ = CASES[row][1:]
-    assert next(index for index, each in enumerate(ROWS) if each.matches(call, status)) == row
-
-
-def test_every_case_has_its_row() -> None:
-    assert [number for number, *_ in CASES] == list(range(len(ROWS)))
-
 
 # What each refusal must become (providers' page, what a wrong classification costs), said apart from the table:
 # (call, status): class, code, retryable, system, throttle, remote_lost
@@ -85,11 +40,6 @@ def test_what_a_refusal_becomes(call: str, status: int) -> None:
     found = classify(call, status, {}, b"")
     told = (found.error_class, found.code, found.retryable, found.system, bool(found.throttle), found.remote_lost)
     assert told == MEANT[call, status]
-
-
-def test_only_system_failures_count_against_the_breaker() -> None:
-    assert {row.error_class for row in ROWS if row.system} == {ErrorClass.PROVIDER_SYSTEM}
-    assert not any(row.system and row.throttle for row in ROWS)
 
 
 def test_the_delay_is_the_providers() -> None:

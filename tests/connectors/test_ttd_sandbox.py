@@ -4,111 +4,43 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import pyarrow.parquet as pq
 import pytest
 
-from app.config import Settings
-from app.connectors.base import Limits, ProviderHttp
-from app.connectors.registry import connectors_of, hosts_of
-from app.connectors.session import provider_session
-from app.domain.messages import Offer, StepOutcome
-from app.domain.model import ConnectorType
-from app.sandbox.dv360.state import Fixed, Polls
-from app.sandbox.fixture import RunningSandbox, running_sandbox
-from app.sandbox.settings import SandboxSettings
-from app.services.fetching import run_step
-from app.storage.results import ObjectResultStore
-from tests.connectors.support import CountingPermits, TestClock, Tokens, facts
+from app.connectors.base import Limits
+from app.domain.messages import Offer
+from app.sandbox.dv360.state import Polls
+from tests.connectors.rig import FIRST, LAST, SandboxFetch, parquet_files, rows_of, sandboxed
+from tests.connectors.support import facts
 from tests.connectors.ttd import ADVERTISER, ttd_offer
 
-LAST = datetime.now(UTC).date() - timedelta(days=10)
-FIRST = LAST - timedelta(days=6)
 ZONE = "Europe/Madrid"
 
 
-@dataclass
-class Fetch:
-    """One batch on its way through its steps, as a worker would run them."""
-
-    sandbox: RunningSandbox
-    session: aiohttp.ClientSession
-    tokens: Tokens
-    store: ObjectResultStore
-    limits: Limits
-    permits: CountingPermits
-    clock: TestClock
-
-    async def step(self, job: Offer) -> StepOutcome:
-        # By way of the settings, so that what the registry makes of them is what is tried here.
-        settings = Settings.load(self.sandbox.env)
-        calls = ProviderHttp(
-            session=self.session, permits=self.permits, tokens=self.tokens, clock=self.clock, offer=job,
-            hosts=hosts_of(settings)[ConnectorType.TTD], limits=self.limits,
-        )  # fmt: skip
-        connector = connectors_of(settings)[ConnectorType.TTD]
-        outcome = await run_step(
-            job, connector=connector, calls=calls, results=self.store, clock=self.clock, worker="w1"
-        )
-        assert outcome is not None
-        assert self.permits.outstanding == []
-        return outcome
-
-    async def run(self, job: Offer, polls: int = 9) -> StepOutcome:
-        """Start, then poll until something other than *running* comes back."""
-        outcome = await self.step(job)
-        for _ in range(polls):
-            if outcome.remote is None:
-                break
-            job = replace(job, step="poll", remote=outcome.remote)
-            outcome = await self.step(job)
-        return outcome
-
-    def rows(self, outcome: StepOutcome) -> list[dict[str, Any]]:
-        assert outcome.failure is None
-        assert outcome.file is not None
-        found: list[dict[str, Any]] = pq.read_table(outcome.file.uri.removeprefix("file://")).to_pylist()
-        return found
-
-    def truth(self, first: date = FIRST, last: date = LAST, zone: str = ZONE) -> list[dict[str, Any]]:
-        """What the file must hold, to the cell."""
-        known = facts()
-        return [
-            {
-                "connector_id": known.connector_id, "date": row.day, "campaign_id": row.campaign_id,
-                "campaign_name": row.campaign_name, "account_id": ADVERTISER, "currency": row.currency,
-                "time_zone": zone, "impressions": row.impressions, "clicks": row.clicks,
-                "conversions": row.conversions, "spend": row.cost,
-            }
-            for row in self.sandbox.ttd_truth(ADVERTISER, zone, first, last)
-        ]  # fmt: skip
-
-
 @asynccontextmanager
-async def fetching(
-    tmp_path: Path, *, limits: Limits | None = None, links: str = "view", **settings: Any
-) -> AsyncIterator[Fetch]:
-    known: dict[str, Any] = {"report_duration": Fixed(0.0)}
-    async with (
-        running_sandbox(SandboxSettings(**(known | settings))) as sandbox,
-        provider_session(["127.0.0.1"]) as session,
-    ):
-        sandbox.world.ttd.links = links
-        clock = TestClock()
-        tokens = Tokens((sandbox.ttd_token("ana"), sandbox.ttd_token("ana")))
-        store = ObjectResultStore(f"file://{tmp_path}")
-        yield Fetch(sandbox, session, tokens, store, limits or Limits(), CountingPermits(clock), clock)
-        assert sandbox.world.ttd.ignored == set(), "a property that the provider ignores was sent"
+async def fetching(folder: Path, *, links: str = "view", **settings: Any) -> AsyncIterator[SandboxFetch]:
+    async with sandboxed("TTD", folder, **settings) as fetch:
+        fetch.sandbox.world.ttd.links = links
+        yield fetch
 
 
-def parquet_files(folder: Path) -> list[Path]:
-    return list(folder.rglob("*.parquet"))
+def truth(fetch: SandboxFetch, first: date = FIRST, last: date = LAST, zone: str = ZONE) -> list[dict[str, Any]]:
+    """What the file must hold, to the cell."""
+    known = facts()
+    return [
+        {
+            "connector_id": known.connector_id, "date": row.day, "campaign_id": row.campaign_id,
+            "campaign_name": row.campaign_name, "account_id": ADVERTISER, "currency": row.currency,
+            "time_zone": zone, "impressions": row.impressions, "clicks": row.clicks,
+            "conversions": row.conversions, "spend": row.cost,
+        }
+        for row in fetch.sandbox.ttd_truth(ADVERTISER, zone, first, last)
+    ]  # fmt: skip
 
 
 def start(**changes: Any) -> Offer:
@@ -119,8 +51,8 @@ def start(**changes: Any) -> Offer:
 async def test_stored_rows_are_the_providers(tmp_path: Path, links: str) -> None:
     async with fetching(tmp_path, links=links) as fetch:
         outcome = await fetch.run(start())
-        rows = fetch.rows(outcome)
-        assert rows == fetch.truth()
+        rows = rows_of(outcome)
+        assert rows == truth(fetch)
         assert len(rows) == 35
         assert outcome.file is not None
         assert outcome.file.totals["spend"] == str(sum(row["spend"] for row in rows))
@@ -130,15 +62,15 @@ async def test_stored_rows_are_the_providers(tmp_path: Path, links: str) -> None
 async def test_days_are_those_of_the_accounts_zone(tmp_path: Path) -> None:
     async with fetching(tmp_path) as fetch:
         known = facts(connector_type="TTD", account_id=ADVERTISER, time_zone="Asia/Tokyo")
-        rows = fetch.rows(await fetch.run(start(connector=known)))
-        assert rows == fetch.truth(zone="Asia/Tokyo")
-        assert [row["spend"] for row in rows] != [row["spend"] for row in fetch.truth(zone="UTC")]
+        rows = rows_of(await fetch.run(start(connector=known)))
+        assert rows == truth(fetch, zone="Asia/Tokyo")
+        assert [row["spend"] for row in rows] != [row["spend"] for row in truth(fetch, zone="UTC")]
 
 
 async def test_the_end_is_included_and_the_day_after_is_not(tmp_path: Path) -> None:
     async with fetching(tmp_path) as fetch:
-        rows = fetch.rows(await fetch.run(start(end=FIRST.toordinal())))
-        assert rows == fetch.truth(last=FIRST)
+        rows = rows_of(await fetch.run(start(end=FIRST.toordinal())))
+        assert rows == truth(fetch, last=FIRST)
 
 
 async def test_every_request_spends_a_permit_and_one_starts_the_data(tmp_path: Path) -> None:
@@ -159,7 +91,7 @@ async def test_every_request_spends_a_permit_and_one_starts_the_data(tmp_path: P
 async def test_the_token_goes_to_the_api_and_nowhere_else(tmp_path: Path) -> None:
     for links, route, shown in (("view", "ttd.view", True), ("signed", "ttd.download", False)):
         async with fetching(tmp_path / links, links=links) as fetch:
-            fetch.rows(await fetch.run(start()))
+            rows_of(await fetch.run(start()))
             assert [call.authorization for call in fetch.sandbox.calls(route)] == [shown]
             charge = "files" if shown else "downloads"
             assert fetch.permits.asked[-1] == (charge, False)
@@ -167,8 +99,8 @@ async def test_the_token_goes_to_the_api_and_nowhere_else(tmp_path: Path) -> Non
 
 async def test_account_report(tmp_path: Path) -> None:
     async with fetching(tmp_path) as fetch:
-        rows = fetch.rows(await fetch.run(start(report_type="account_performance")))
-        by_campaign = fetch.truth()
+        rows = rows_of(await fetch.run(start(report_type="account_performance")))
+        by_campaign = truth(fetch)
         assert [row["date"] for row in rows] == [FIRST + timedelta(days=n) for n in range(7)]
         for name in ("impressions", "clicks", "conversions", "spend"):
             assert sum(row[name] for row in rows) == sum((row[name] for row in by_campaign), Decimal(0))
@@ -185,21 +117,21 @@ async def test_no_campaigns_is_an_empty_file(tmp_path: Path) -> None:
 
 async def test_many_rows_come_in_chunks(tmp_path: Path) -> None:
     async with fetching(tmp_path, campaigns=4_000) as fetch:
-        rows = fetch.rows(await fetch.run(start()))
-        assert rows == fetch.truth()
+        rows = rows_of(await fetch.run(start()))
+        assert rows == truth(fetch)
         assert len(rows) == 28_000
 
 
 async def test_a_report_keeps_the_figures_of_when_it_was_scheduled(tmp_path: Path) -> None:
     async with fetching(tmp_path) as fetch:
-        before = fetch.truth()
+        before = truth(fetch)
         started = await fetch.step(start())
         fetch.sandbox.restate_ttd(ADVERTISER, FIRST, LAST)
-        rows = fetch.rows(await fetch.step(replace(start(), step="poll", remote=started.remote)))
-        assert rows == before != fetch.truth()
+        rows = rows_of(await fetch.step(replace(start(), step="poll", remote=started.remote)))
+        assert rows == before != truth(fetch)
         fetch.sandbox.restate_ttd(ADVERTISER, FIRST, FIRST)
-        again = fetch.rows(await fetch.run(start(run=2)))
-        assert again == fetch.truth()
+        again = rows_of(await fetch.run(start(run=2)))
+        assert again == truth(fetch)
         assert again[:5] != rows[:5]
 
 
@@ -293,7 +225,7 @@ async def test_an_account_that_is_none_is_no_access(tmp_path: Path) -> None:
 async def test_token_refused_once_costs_one_more_permit(tmp_path: Path) -> None:
     async with fetching(tmp_path) as fetch:
         fetch.sandbox.faults.add("ttd.schedule", "token_expired", times=1)
-        fetch.rows(await fetch.run(start()))
+        rows_of(await fetch.run(start()))
         assert fetch.tokens.rejected == [fetch.tokens.tokens[0]]
         assert len(fetch.permits.asked) == 5
 
@@ -308,7 +240,7 @@ async def test_a_signed_link_that_has_ended_is_told_anew(tmp_path: Path) -> None
         assert not first.failure.remote_lost
         assert "Signature" not in repr(first)
         fetch.sandbox.world.settings = replace(fetch.sandbox.world.settings, link_seconds=60.0)
-        assert fetch.rows(await fetch.step(poll)) == fetch.truth()
+        assert rows_of(await fetch.step(poll)) == truth(fetch)
 
 
 async def test_a_full_quota_says_when(tmp_path: Path) -> None:

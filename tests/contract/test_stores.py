@@ -194,10 +194,11 @@ async def test_one_secret_has_one_fingerprint() -> None:
     assert "1//a" not in first
 
 
-async def test_a_trade_desk_account_takes_a_key() -> None:
+@pytest.mark.parametrize(("connector_type", "provider"), [("TTD", "ttd"), ("CSV_HTTPS", "csv_https")])
+async def test_these_accounts_take_a_key(connector_type: str, provider: str) -> None:
     stored = Stored()
-    await connect(stored, {"api_key": "canary"}, connector_type="TTD")
-    assert (stored.given[0]["provider"], stored.given[0]["kind"]) == ("ttd", "api_key")
+    await connect(stored, {"api_key": "canary"}, connector_type=connector_type)
+    assert (stored.given[0]["provider"], stored.given[0]["kind"]) == (provider, "api_key")
 
 
 @pytest.mark.parametrize("kind", ["refresh_token", "api_key"])

@@ -10,14 +10,14 @@ from typing import Any
 
 import orjson
 
+from app.connectors.body import beginning
 from app.connectors.dv360 import errors, report_csv, reports
 from app.connectors.dv360.quotas import DOWNLOADS, ENTITIES, QUOTAS, REPORTS
-from app.connectors.failures import bad_response
+from app.connectors.failures import bad_response, report_failed
 from app.connectors.usage import no_usage
-from app.domain.errors import ErrorClass, Failure, ProviderError
 from app.domain.messages import Offer
 from app.domain.model import ConnectorType, Quota, ReportType
-from app.ports import Account, Calls, HttpAnswer, HttpStream, Ready, Running
+from app.ports import Account, Calls, HttpAnswer, Ready, Running
 
 REPORTS_URL = "https://doubleclickbidmanager.googleapis.com/v2/"
 API_URL = "https://displayvideo.googleapis.com/v4/"
@@ -27,7 +27,6 @@ POLL_SCHEDULE_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 
 _ID = re.compile(r"[0-9]{1,19}")
 _FILE_TYPES = ("text/csv", "text/plain", "application/csv", "application/octet-stream", "binary/octet-stream", "")
-_MOST_REFUSAL = 64 * 1024
 _PAGE = 200
 """Entities on a page, the most there can be (Display & Video 360 API v4, pageSize)."""
 _MOST_PAGES = 5_000
@@ -112,7 +111,7 @@ class Dv360Connector:
             case "DONE":
                 return _ready(offer, calls, _link(metadata))
             case "FAILED":
-                raise ProviderError(_report_failed())
+                raise report_failed("FAILED")
         raise bad_response("unreadable_answer", "the report's state is none that is known")
 
 
@@ -125,21 +124,12 @@ async def _download(offer: Offer, calls: Calls, link: str, control: dict[str, st
     """Rows of the signed link's file. No token is sent: the storage refuses requests that carry one."""
     async with calls.stream("GET", link, charge=DOWNLOADS, authorised=False) as stream:
         if stream.status != 200:
-            raise errors.refusal("download", stream.status, stream.headers, await _beginning(stream))
+            raise errors.refusal("download", stream.status, stream.headers, await beginning(stream))
         _check_file_type(stream.headers)
         rows = report_csv.batches(stream.chunks(), offer, reports.columns(offer), control)
         async with aclosing(rows) as batches:
             async for batch in batches:
                 yield batch
-
-
-async def _beginning(stream: HttpStream) -> bytes:
-    content = b""
-    async for piece in stream.chunks():
-        content += piece
-        if len(content) > _MOST_REFUSAL:
-            break
-    return content
 
 
 def _check_file_type(headers: Mapping[str, str]) -> None:
@@ -183,11 +173,3 @@ def _link(metadata: Mapping[str, Any]) -> str:
     if isinstance(link, str) and link:
         return link
     raise bad_response("unreadable_answer", "the report is done but has no link")
-
-
-def _report_failed() -> Failure:
-    # v2 gives no reason. One lost report says nothing about the provider's health, so the breaker does not count it.
-    return Failure(
-        ErrorClass.PROVIDER_SYSTEM, "report_failed", "the provider could not make the report",
-        retryable=True, provider_code="FAILED", remote_lost=True,
-    )  # fmt: skip

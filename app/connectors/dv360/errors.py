@@ -2,6 +2,10 @@
 
 Calls are named ``create``, ``run``, ``status`` (Bid Manager), ``download`` (the signed storage link), ``partners`` and
 ``advertisers`` (Display & Video 360).
+
+A refusal is Google's ``{"error": {"code", "message", "status", "errors": [{"reason"}], "details"}}``, where ``reason``
+and ``status`` are the provider's codes; a ``quota_limit`` in the details, or the message, may name the quota. The
+storage behind a link answers XML, or nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from collections.abc import Mapping
 
 from app.connectors import google_errors
 from app.connectors.dv360.quotas import REPORTS_PER_DAY, REPORTS_PER_USER
+from app.connectors.error_table import by_status
 from app.connectors.google_errors import Row
 from app.domain.errors import ErrorClass, Failure, ProviderError
 
@@ -19,7 +24,6 @@ _LOST = "cloud.google.com/storage/docs/json_api/v1/status-codes"
 _CLIENT = "google-api-python-client googleapiclient/http.py, _should_retry_response"
 _SIGNED = "cloud.google.com/storage/docs/access-control/signed-urls: ExpiredToken 400, AccessDenied and expired V4 403"
 _OWNED = "Bid Manager guide: queries and reports are visible only to the user who made them"
-_RPC = "google/rpc/code.proto, mapping to HTTP"
 
 # Which bucket a plain "too fast" means is not said, so it names none and the planner closes the broadest short one.
 ROWS: tuple[Row, ...] = (
@@ -43,19 +47,11 @@ ROWS: tuple[Row, ...] = (
         calls=("download",), retryable=True),
     Row((404, 404), ErrorClass.NOT_FOUND, "report_lost", _LOST,
         calls=("download",), retryable=True, remote_lost=True),
-    Row((401, 401), ErrorClass.AUTHORISATION, "token_rejected", _ERRORS),
     Row((403, 403), ErrorClass.AUTHORISATION, "insufficient_scope", "google.rpc.ErrorInfo, googleapis.com domain",
         reasons=("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientPermissions")),
-    Row((403, 403), ErrorClass.AUTHORISATION, "no_access", _ERRORS),
     Row((404, 404), ErrorClass.NOT_FOUND, "report_lost", _OWNED,
         calls=("run", "status"), retryable=True, remote_lost=True),
-    Row((404, 404), ErrorClass.NOT_FOUND, "not_found", _ERRORS),
-    Row((408, 408), ErrorClass.PROVIDER_SYSTEM, "read_timeout", _RPC, retryable=True, system=True),
-    Row((400, 400), ErrorClass.INVALID_REQUEST, "invalid_report", _ERRORS),
-    Row((402, 499), ErrorClass.INVALID_REQUEST, "request_refused", _RPC),
-    Row((500, 599), ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", _ERRORS, retryable=True, system=True),
-    Row((300, 399), ErrorClass.PROVIDER_RESPONSE, "redirect_refused", "redirects are never followed"),
-    Row((0, 999), ErrorClass.PROVIDER_RESPONSE, "unexpected_status", "no other status is documented", retryable=True),
+    *by_status(Row, _ERRORS),
 )  # fmt: skip
 
 

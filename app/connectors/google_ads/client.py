@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from app.connectors.body import beginning
 from app.connectors.failures import bad_response
 from app.connectors.google_ads import errors, report_json, reports
 from app.connectors.google_ads.quotas import OPERATIONS, QUOTAS
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 
 _CUSTOMER = re.compile(r"[0-9]{10}")
 _RESOURCE_NAME = re.compile(r"customers/([0-9]{10})")
-_MOST_REFUSAL = 64 * 1024
 _LEFT_OUT = (ErrorClass.AUTHORISATION, ErrorClass.NOT_FOUND)
 
 
@@ -105,18 +105,9 @@ def _customer(account_id: str) -> str:
 
 async def _check(stream: HttpStream) -> None:
     if stream.status != 200:
-        raise errors.refusal("search_stream", stream.status, stream.headers, await _beginning(stream))
+        raise errors.refusal("search_stream", stream.status, stream.headers, await beginning(stream))
     if stream.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise bad_response("unexpected_content_type", "the answer is not JSON")
-
-
-async def _beginning(stream: HttpStream) -> bytes:
-    content = b""
-    async for piece in stream.chunks():
-        content += piece
-        if len(content) > _MOST_REFUSAL:
-            break
-    return content
 
 
 def _accessible(answer: HttpAnswer) -> list[str]:

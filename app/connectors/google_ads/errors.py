@@ -2,7 +2,9 @@
 
 Calls are named ``search_stream`` and ``accessible``. Most refusals name a ``family.ENUM``, which says more than the
 HTTP status and may come inside a stream that began with 200, where there is none: such rows come first and take any
-status.
+status. Both stand in Google's ``{"error": {"code", "message", "status", "details"}}``, the latter in a
+``GoogleAdsFailure``: ``{"errors": [{"errorCode": {family: ENUM}, "details": {"quotaErrorDetails": {"rateScope",
+"retryDelay"}}}]}``.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 import orjson
 
 from app.connectors import google_errors
+from app.connectors.error_table import ANY, by_status
 from app.connectors.google_ads.quotas import OPERATIONS_PER_DAY
 from app.connectors.google_errors import Row
 from app.domain.errors import ErrorClass, Failure, ProviderError
@@ -27,9 +30,7 @@ _RETENTION = "ads-developers.googleblog.com, 2026-05-01: daily figures are kept 
 _LIMITS = "developers.google.com/google-ads/api/docs/best-practices/quotas"
 _COMMON = "developers.google.com/google-ads/api/docs/common-errors"
 _CLIENT = "google-api-python-client googleapiclient/http.py, _should_retry_response"
-_RPC = "google/rpc/code.proto, mapping to HTTP"
 
-_ANY = (0, 999)
 _LONG = ("quotaError.RESOURCE_EXHAUSTED", "quotaError.EXCESSIVE_LONG_TERM_QUERY_RESOURCE_CONSUMPTION")
 _SHORT = (
     "quotaError.RESOURCE_TEMPORARILY_EXHAUSTED",
@@ -39,50 +40,42 @@ _SHORT = (
 # A throttle closes a bucket for every organisation, so what one account alone has used up is no throttle: its batch
 # waits as long as it was told.
 ROWS: tuple[Row, ...] = (
-    Row(_ANY, ErrorClass.QUOTA, "account_quota", f"{_QUOTA}, {_LIMITS}: rateScope ACCOUNT", reasons=(*_LONG, *_SHORT),
+    Row(ANY, ErrorClass.QUOTA, "account_quota", f"{_QUOTA}, {_LIMITS}: rateScope ACCOUNT", reasons=(*_LONG, *_SHORT),
         scope="ACCOUNT", retryable=True),
-    Row(_ANY, ErrorClass.QUOTA, "daily_quota", f"{_QUOTA}, {_LIMITS}", reasons=_LONG,
+    Row(ANY, ErrorClass.QUOTA, "daily_quota", f"{_QUOTA}, {_LIMITS}", reasons=_LONG,
         retryable=True, throttle=True, quota=OPERATIONS_PER_DAY),
-    Row(_ANY, ErrorClass.QUOTA, "rate_limited", f"{_QUOTA}, {_LIMITS}", reasons=_SHORT, retryable=True, throttle=True),
-    Row(_ANY, ErrorClass.AUTHORISATION, "no_access", _QUOTA, reasons=("quotaError.ACCESS_PROHIBITED",)),
-    Row(_ANY, ErrorClass.AUTHORISATION, "reauthorise", _AUTHENTICATION,
+    Row(ANY, ErrorClass.QUOTA, "rate_limited", f"{_QUOTA}, {_LIMITS}", reasons=_SHORT, retryable=True, throttle=True),
+    Row(ANY, ErrorClass.AUTHORISATION, "no_access", _QUOTA, reasons=("quotaError.ACCESS_PROHIBITED",)),
+    Row(ANY, ErrorClass.AUTHORISATION, "reauthorise", _AUTHENTICATION,
         reasons=("authenticationError.OAUTH_TOKEN_REVOKED", "authenticationError.OAUTH_TOKEN_DISABLED",
                  "authenticationError.NOT_ADS_USER", "authenticationError.GOOGLE_ACCOUNT_DELETED",
                  "authenticationError.TWO_STEP_VERIFICATION_NOT_ENROLLED",
                  "authenticationError.ADVANCED_PROTECTION_NOT_ENROLLED")),
-    Row(_ANY, ErrorClass.AUTHORISATION, "token_rejected", _AUTHENTICATION,
+    Row(ANY, ErrorClass.AUTHORISATION, "token_rejected", _AUTHENTICATION,
         reasons=("authenticationError.OAUTH_TOKEN_EXPIRED", "authenticationError.OAUTH_TOKEN_INVALID")),
-    Row(_ANY, ErrorClass.NOT_FOUND, "account_not_found", _AUTHENTICATION,
+    Row(ANY, ErrorClass.NOT_FOUND, "account_not_found", _AUTHENTICATION,
         reasons=("authenticationError.CUSTOMER_NOT_FOUND",)),
-    Row(_ANY, ErrorClass.AUTHORISATION, "project_not_approved", _AUTHORIZATION,
+    Row(ANY, ErrorClass.AUTHORISATION, "project_not_approved", _AUTHORIZATION,
         reasons=("authorizationError.CLOUD_PROJECT_NOT_APPROVED_FOR_PRODUCTION",
                  "authorizationError.DEVELOPER_TOKEN_NOT_APPROVED", "authorizationError.DEVELOPER_TOKEN_PROHIBITED",
                  "authorizationError.PROJECT_DISABLED")),
-    Row(_ANY, ErrorClass.AUTHORISATION, "no_access", _AUTHORIZATION,
+    Row(ANY, ErrorClass.AUTHORISATION, "no_access", _AUTHORIZATION,
         reasons=("authorizationError.USER_PERMISSION_DENIED", "authorizationError.CUSTOMER_NOT_ENABLED")),
-    Row(_ANY, ErrorClass.INVALID_REQUEST, "invalid_account", _REQUEST,
+    Row(ANY, ErrorClass.INVALID_REQUEST, "invalid_account", _REQUEST,
         reasons=("requestError.INVALID_CUSTOMER_ID", "headerError.INVALID_LOGIN_CUSTOMER_ID")),
-    Row(_ANY, ErrorClass.INVALID_REQUEST, "manager_account", _QUERY,
+    Row(ANY, ErrorClass.INVALID_REQUEST, "manager_account", _QUERY,
         reasons=("queryError.REQUESTED_METRICS_FOR_MANAGER",)),
-    Row(_ANY, ErrorClass.INVALID_REQUEST, "date_out_of_range", _RETENTION, reasons=("dateRangeError.INVALID_DATE",)),
-    Row(_ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", _INTERNAL,
+    Row(ANY, ErrorClass.INVALID_REQUEST, "date_out_of_range", _RETENTION, reasons=("dateRangeError.INVALID_DATE",)),
+    Row(ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", _INTERNAL,
         reasons=("internalError.INTERNAL_ERROR", "internalError.TRANSIENT_ERROR", "internalError.DEADLINE_EXCEEDED"),
         retryable=True, system=True),
     Row((429, 429), ErrorClass.QUOTA, "rate_limited", _LIMITS, retryable=True, throttle=True),
     Row((403, 403), ErrorClass.QUOTA, "rate_limited", _CLIENT,
         reasons=("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RATE_LIMIT_EXCEEDED",
                  "RESOURCE_EXHAUSTED"), retryable=True, throttle=True),
-    Row((401, 401), ErrorClass.AUTHORISATION, "token_rejected", _COMMON),
     Row((403, 403), ErrorClass.AUTHORISATION, "insufficient_scope", "google.rpc.ErrorInfo, googleapis.com domain",
         reasons=("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientPermissions")),
-    Row((403, 403), ErrorClass.AUTHORISATION, "no_access", _COMMON),
-    Row((404, 404), ErrorClass.NOT_FOUND, "not_found", _COMMON),
-    Row((408, 408), ErrorClass.PROVIDER_SYSTEM, "read_timeout", _RPC, retryable=True, system=True),
-    Row((400, 400), ErrorClass.INVALID_REQUEST, "invalid_report", f"{_QUERY}, DateRangeErrorEnum; {_COMMON}"),
-    Row((402, 499), ErrorClass.INVALID_REQUEST, "request_refused", _RPC),
-    Row((500, 599), ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", _COMMON, retryable=True, system=True),
-    Row((300, 399), ErrorClass.PROVIDER_RESPONSE, "redirect_refused", "redirects are never followed"),
-    Row(_ANY, ErrorClass.PROVIDER_RESPONSE, "unexpected_status", "no other status is documented", retryable=True),
+    *by_status(Row, _COMMON, bad_source=f"{_QUERY}, DateRangeErrorEnum; {_COMMON}"),
 )  # fmt: skip
 
 

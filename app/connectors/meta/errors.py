@@ -9,15 +9,17 @@ even 200: rows with codes come first and take any status.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from app.connectors import error_table
+from app.connectors.error_table import ANY, Refusal, by_status, failure_of
 from app.connectors.failures import TokenRefused, bad_response, shown, truncated
 from app.connectors.meta import headers as told
 from app.connectors.meta.quotas import ACCOUNT_SCORE, APPLICATION, INSIGHTS_PER_HOUR, USER
-from app.domain.errors import ErrorClass, Failure, ProviderError, Throttle
+from app.domain.errors import ErrorClass, Failure, ProviderError
 from app.ports import HttpAnswer
 
 _ERRORS = "developers.facebook.com/docs/graph-api/guides/error-handling"
@@ -27,56 +29,57 @@ _BEST = "developers.facebook.com/docs/marketing-api/insights/best-practices"
 _RUN = "facebook-business adobjects/adreportrun.py: error_code, error_subcode, error_message"
 _HTTP = "RFC 9110; the status decides where there is no code"
 
-_ANY = (0, 999)
 _USE_CASE = "ads_insights"
 
 
 @dataclass(frozen=True, slots=True)
-class MetaError:
+class MetaError(Refusal):
     """A refusal in plain terms. ``code`` None: the body names none, and only ``http`` is left."""
 
-    http: int
-    message: str
     code: int | None = None
     subcode: int | None = None
     transient: bool = False
 
+    @property
+    def provider_code(self) -> str:
+        """Code and subcode, else the status."""
+        if self.code is None:
+            return str(self.http)
+        return str(self.code) if self.subcode is None else f"{self.code}/{self.subcode}"
+
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: which refusals it matches, and the failure they become.
+class Row(error_table.Row):
+    """A row that may look at Meta's codes: ``codes`` inclusive ranges of codes, ``subcodes`` any of these, ``text`` a
+    part of the message in small letters, ``transient`` the refusal's own word (each empty: whatever). ``until`` is the
+    header that says how long a throttle lasts: ``regain`` or ``score``."""
 
-    ``http`` is an inclusive range; ``codes`` inclusive ranges of codes, ``subcodes`` any of these, ``text`` a part of
-    the message in small letters, ``transient`` the refusal's own word (each empty: whatever); ``calls`` as named above.
-    ``throttle`` marks *not now*; ``quota`` is the quota it closes (None: it names none) and ``until`` the header that
-    says how long: ``regain`` or ``score``. ``source`` says where it is written.
-    """
-
-    error_class: ErrorClass
-    code: str
-    source: str
     codes: tuple[tuple[int, int], ...] = ()
     subcodes: tuple[int, ...] = ()
     text: str = ""
     transient: bool = False
-    http: tuple[int, int] = _ANY
-    calls: tuple[str, ...] = ()
-    retryable: bool = False
-    system: bool = False
-    remote_lost: bool = False
-    throttle: bool = False
-    quota: str | None = None
     until: str = ""
 
     def matches(self, error: MetaError, call: str) -> bool:
         return (
-            self.http[0] <= error.http <= self.http[1]
+            self.fits(error.http, call)
             and (not self.codes or any(low <= (error.code or 0) <= high for low, high in self.codes))
             and (not self.subcodes or error.subcode in self.subcodes)
             and self.text in error.message.lower()
             and (error.transient or not self.transient)
-            and (not self.calls or call in self.calls)
         )
+
+    def words(self) -> tuple[str, ...]:
+        """Codes and ranges of codes, each with its subcodes if only those are meant."""
+        spans = [f"{low}" if low == high else f"{low} to {high}" for low, high in self.codes] or ["any"]
+        if self.subcodes:
+            return tuple(f"{span}/{subcode}" for span in spans for subcode in self.subcodes)
+        return tuple(spans) if self.codes else ()
+
+    def body(self) -> str:
+        """Its message or its flag."""
+        said = f"the message holds “{self.text}”" if self.text else ""
+        return "`is_transient` is true" if self.transient else said
 
 
 def _is(*codes: int) -> tuple[tuple[int, int], ...]:
@@ -86,50 +89,43 @@ def _is(*codes: int) -> tuple[tuple[int, int], ...]:
 # Codes of pages, audiences and other products come with throttles of theirs. None of our calls spends from those; if
 # one comes all the same, it is the account's.
 ROWS: tuple[Row, ...] = (
-    Row(ErrorClass.AUTHORISATION, "reauthorise", f"{_ERRORS}: 463 expired, 460 password, 458 app removed, 467 invalid",
-        codes=_is(190, 102)),
-    Row(ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: the application; of insights 1504022, 1504039", codes=_is(4),
-        retryable=True, throttle=True, quota=APPLICATION),
-    Row(ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: ads_insights of the account", codes=_is(80_000),
+    Row(ANY, ErrorClass.AUTHORISATION, "reauthorise",
+        f"{_ERRORS}: 463 expired, 460 password, 458 app removed, 467 invalid", codes=_is(190, 102)),
+    Row(ANY, ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: the application; of insights 1504022, 1504039",
+        codes=_is(4), retryable=True, throttle=True, quota=APPLICATION),
+    Row(ANY, ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: ads_insights of the account", codes=_is(80_000),
         retryable=True, throttle=True, quota=INSIGHTS_PER_HOUR, until="regain"),
-    Row(ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: the account's score, 2446079", codes=_is(17),
+    Row(ANY, ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: the account's score, 2446079", codes=_is(17),
         subcodes=(2_446_079,), retryable=True, throttle=True, quota=ACCOUNT_SCORE, until="score"),
-    Row(ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: the account, 1487742", codes=_is(613),
+    Row(ANY, ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: the account, 1487742", codes=_is(613),
         retryable=True, throttle=True, quota=ACCOUNT_SCORE, until="score"),
-    Row(ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: the user", codes=_is(17, 32),
+    Row(ANY, ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: the user", codes=_is(17, 32),
         retryable=True, throttle=True, quota=USER),
-    Row(ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: other business use cases", codes=((80_001, 80_014),),
+    Row(ANY, ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: other business use cases", codes=((80_001, 80_014),),
         retryable=True, throttle=True, quota=INSIGHTS_PER_HOUR, until="regain"),
-    Row(ErrorClass.AUTHORISATION, "no_access", f"{_ERRORS}: permission", codes=(*_is(3, 10), (200, 299))),
-    Row(ErrorClass.AUTHORISATION, "no_access", f"{_ERRORS}: permission", codes=_is(100),
+    Row(ANY, ErrorClass.AUTHORISATION, "no_access", f"{_ERRORS}: permission", codes=(*_is(3, 10), (200, 299))),
+    Row(ANY, ErrorClass.AUTHORISATION, "no_access", f"{_ERRORS}: permission", codes=_is(100),
         text="(#100) missing permissions"),
-    Row(ErrorClass.PROVIDER_SYSTEM, "too_much_data", f"{_BEST}, {_INSIGHTS}: timeouts of too large a question",
+    Row(ANY, ErrorClass.PROVIDER_SYSTEM, "too_much_data", f"{_BEST}, {_INSIGHTS}: timeouts of too large a question",
         codes=_is(100, 2), subcodes=(1_504_018, 1_504_038), retryable=True),
-    Row(ErrorClass.PROVIDER_SYSTEM, "too_much_data", f"{_BEST}: ask for less", text="reduce the amount of data",
+    Row(ANY, ErrorClass.PROVIDER_SYSTEM, "too_much_data", f"{_BEST}: ask for less", text="reduce the amount of data",
         retryable=True),
     # Neither call has parameters but the run's id and a cursor of its own, so nothing else can be wrong with it. What
     # Meta says of a run that is gone is not documented; this is assumed.
-    Row(ErrorClass.NOT_FOUND, "report_lost", f"{_ERRORS}: invalid parameter", codes=_is(100),
+    Row(ANY, ErrorClass.NOT_FOUND, "report_lost", f"{_ERRORS}: invalid parameter", codes=_is(100),
         calls=("status", "page"), retryable=True, remote_lost=True),
-    Row(ErrorClass.INVALID_REQUEST, "invalid_report", f"{_INSIGHTS}: fields, or before 37 months", codes=_is(100)),
-    Row(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_ERRORS}: temporary", codes=_is(1, 2, 960),
+    Row(ANY, ErrorClass.INVALID_REQUEST, "invalid_report", f"{_INSIGHTS}: fields, or before 37 months", codes=_is(100)),
+    Row(ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_ERRORS}: temporary", codes=_is(1, 2, 960),
         retryable=True, system=True),
-    Row(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_INSIGHTS}: intermittent", subcodes=(99,),
+    Row(ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_INSIGHTS}: intermittent", subcodes=(99,),
         retryable=True, system=True),
-    Row(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_ERRORS}: is_transient", transient=True,
+    Row(ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_ERRORS}: is_transient", transient=True,
         retryable=True, system=True),
-    Row(ErrorClass.PROVIDER_SYSTEM, "report_failed", _RUN, calls=("run",), retryable=True),
-    Row(ErrorClass.QUOTA, "rate_limited", _HTTP, http=(429, 429), retryable=True, throttle=True),
-    Row(ErrorClass.AUTHORISATION, "token_rejected", _HTTP, http=(401, 401)),
-    Row(ErrorClass.AUTHORISATION, "no_access", _HTTP, http=(403, 403)),
-    Row(ErrorClass.NOT_FOUND, "report_lost", _HTTP, http=(404, 404), calls=("status", "page"),
+    Row(ANY, ErrorClass.PROVIDER_SYSTEM, "report_failed", _RUN, calls=("run",), retryable=True),
+    Row((429, 429), ErrorClass.QUOTA, "rate_limited", _HTTP, retryable=True, throttle=True),
+    Row((404, 404), ErrorClass.NOT_FOUND, "report_lost", _HTTP, calls=("status", "page"),
         retryable=True, remote_lost=True),
-    Row(ErrorClass.NOT_FOUND, "not_found", _HTTP, http=(404, 404)),
-    Row(ErrorClass.PROVIDER_SYSTEM, "read_timeout", _HTTP, http=(408, 408), retryable=True, system=True),
-    Row(ErrorClass.INVALID_REQUEST, "request_refused", _HTTP, http=(400, 499)),
-    Row(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", _HTTP, http=(500, 599), retryable=True, system=True),
-    Row(ErrorClass.PROVIDER_RESPONSE, "redirect_refused", "redirects are never followed", http=(300, 399)),
-    Row(ErrorClass.PROVIDER_RESPONSE, "unexpected_status", "no other is documented", retryable=True),
+    *by_status(Row, _HTTP, bad_request="request_refused"),
 )  # fmt: skip
 
 
@@ -159,8 +155,8 @@ def run_failure(content: Mapping[str, Any]) -> ProviderError:
         200,
         _message(content.get("error_message"), content.get("error_user_msg"))
         or "the provider could not make the report",
-        _whole(content.get("error_code")),
-        _whole(content.get("error_subcode")),
+        code=_whole(content.get("error_code")),
+        subcode=_whole(content.get("error_subcode")),
     )
     return ProviderError(classify("run", error, {}, lost=True))
 
@@ -175,39 +171,22 @@ def read(status: int, content: Mapping[str, Any] | None) -> MetaError:
     return MetaError(
         status,
         f"{said} (fbtrace_id {shown(trace, 40)})" if isinstance(trace, str) else said,
-        _whole(error.get("code")),
-        _whole(error.get("error_subcode")),
-        error.get("is_transient") is True,
+        code=_whole(error.get("code")),
+        subcode=_whole(error.get("error_subcode")),
+        transient=error.get("is_transient") is True,
     )
 
 
 def classify(call: str, error: MetaError, headers: Mapping[str, str], *, lost: bool = False) -> Failure:
     """A refusal of ``call`` and its answer's headers (lower case) -> what the planner is told."""
     row = next(row for row in ROWS if row.matches(error, call))
-    until_s = _until_s(row, error, headers)
-    return Failure(
-        error_class=row.error_class,
-        code=row.code,
-        message=error.message,
-        retryable=row.retryable,
-        provider_code=_provider_code(error),
-        retry_after_s=until_s,
-        throttle=Throttle(row.quota, until_s) if row.throttle else None,
-        system=row.system,
-        remote_lost=row.remote_lost or lost,
-    )
+    return failure_of(row, replace(error, retry_after_s=_until_s(row, error, headers)), lost=lost)
 
 
 def _until_s(row: Row, error: MetaError, headers: Mapping[str, str]) -> float | None:
     if row.until == "regain":
         return told.regain_s(headers, case=_USE_CASE if error.code == 80_000 else None)
     return told.score_reset_s(headers) if row.until == "score" else None
-
-
-def _provider_code(error: MetaError) -> str:
-    if error.code is None:
-        return str(error.http)
-    return str(error.code) if error.subcode is None else f"{error.code}/{error.subcode}"
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

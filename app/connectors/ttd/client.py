@@ -10,15 +10,17 @@ from typing import Any
 
 import orjson
 
-from app.connectors.failures import bad_response
+from app.connectors import csv_report
+from app.connectors.body import beginning
+from app.connectors.failures import bad_response, report_failed
 from app.connectors.hosts import same_origin
-from app.connectors.ttd import errors, report_csv, reports
+from app.connectors.ttd import errors, reports
 from app.connectors.ttd.quotas import DOWNLOADS, ENTITIES, EXECUTIONS, FILES, QUOTAS, SCHEDULES, TEMPLATES
 from app.connectors.usage import no_usage
 from app.domain.errors import ErrorClass, Failure, ProviderError
 from app.domain.messages import Offer
 from app.domain.model import ConnectorType, Quota, ReportType
-from app.ports import Account, Calls, HttpAnswer, HttpStream, Ready, Running
+from app.ports import Account, Calls, HttpAnswer, Ready, Running
 
 API_URL = "https://api.thetradedesk.com/v3/"
 AUTH_HEADER = "TTD-Auth"
@@ -36,7 +38,6 @@ _ID = re.compile(r"[0-9]{1,19}")
 _ACCOUNT = re.compile(r"[!-~]{1,64}")
 """An advertiser's or partner's id. Its form is nowhere told, and it becomes no part of a URL: visible characters do."""
 _FILE_TYPES = ("text/csv", "text/plain", "application/csv", "application/octet-stream", "binary/octet-stream", "")
-_MOST_REFUSAL = 64 * 1024
 _PAGE = 500
 """Entities on a page; more than about a thousand are refused."""
 _MOST_PAGES = 2_000
@@ -156,7 +157,7 @@ class TtdConnector:
             case "Complete":
                 return Ready(self._download(offer, calls, _link(execution)), {})
             case "Failed":
-                raise ProviderError(_report_failed())
+                raise report_failed("Failed")
         raise bad_response("unreadable_answer", "the report's state is none that is known")
 
     async def _download(self, offer: Offer, calls: Calls, link: str) -> AsyncIterator[Any]:
@@ -165,11 +166,14 @@ class TtdConnector:
         name, charge = ("view", FILES) if own else ("signed", DOWNLOADS)
         async with calls.stream("GET", link, charge=charge, authorised=own) as stream:
             if stream.status != 200:
-                raise errors.refusal(name, stream.status, stream.headers, await _beginning(stream))
+                raise errors.refusal(name, stream.status, stream.headers, await beginning(stream))
             if stream.headers.get("content-type", "").partition(";")[0].strip().lower() not in _FILE_TYPES:
                 raise bad_response("unexpected_content_type", "the link leads to something that is not a CSV file")
             announced = "content-length" in stream.headers
-            rows = report_csv.batches(stream.chunks(), offer, reports.columns(offer), announced=announced)
+            fields, template = reports.columns(offer), "the report's template"
+            rows = csv_report.batches(
+                stream.chunks(), offer, fields, reports.FORM, announced=announced, made_by=template
+            )
             async with aclosing(rows) as batches:
                 async for batch in batches:
                     yield batch
@@ -179,15 +183,6 @@ class TtdConnector:
     ) -> Mapping[str, Any]:
         answer = await calls.request("POST", self._base + path, charge=charge, data=data, json=body)
         return _accepted(name, answer)
-
-
-async def _beginning(stream: HttpStream) -> bytes:
-    content = b""
-    async for piece in stream.chunks():
-        content += piece
-        if len(content) > _MOST_REFUSAL:
-            break
-    return content
 
 
 def _accepted(call: str, answer: HttpAnswer) -> Mapping[str, Any]:
@@ -250,11 +245,3 @@ def _link(execution: Mapping[str, Any]) -> str:
         if isinstance(link, str) and link:
             return link
     raise bad_response("unreadable_answer", "the report is complete but has no link")
-
-
-def _report_failed() -> Failure:
-    # No reason is told. One lost report says nothing about the provider's health, so the breaker does not count it.
-    return Failure(
-        ErrorClass.PROVIDER_SYSTEM, "report_failed", "the provider could not make the report",
-        retryable=True, provider_code="Failed", remote_lost=True,
-    )  # fmt: skip

@@ -8,38 +8,19 @@ is ``{"Message", "ErrorDetails": [{"Property", "Reasons": [...]}]}``; the gatewa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from app.connectors.error_table import PlainRow as Row
+from app.connectors.error_table import Refusal, by_status, failure_of, header_delay_s
 from app.connectors.failures import shown
-from app.domain.errors import ErrorClass, Failure, ProviderError, Throttle
+from app.domain.errors import ErrorClass, Failure, ProviderError
 
 _GUIDE = "The Trade Desk API guide: response codes"
 _LIMITS = "The Trade Desk API guide: rate limits, 429 with Retry-After in seconds"
 _GONE = "The Trade Desk API guide: 403 means no access or no such entity; for a report just made it is the latter"
 _LINK = "assumed: a pre-signed link that has ended is refused so, and a poll tells a new one"
-_HTTP = "RFC 9110"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line: which refusals it matches, and the failure they become. ``http`` is an inclusive range; ``calls`` the
-    names of calls (empty: all). ``throttle`` marks *not now*: a call spends from one quota, so none is named."""
-
-    http: tuple[int, int]
-    error_class: ErrorClass
-    code: str
-    source: str
-    calls: tuple[str, ...] = ()
-    retryable: bool = False
-    system: bool = False
-    remote_lost: bool = False
-    throttle: bool = False
-
-    def matches(self, call: str, status: int) -> bool:
-        return self.http[0] <= status <= self.http[1] and (not self.calls or call in self.calls)
 
 
 ROWS: tuple[Row, ...] = (
@@ -50,16 +31,8 @@ ROWS: tuple[Row, ...] = (
         calls=("view", "signed"), retryable=True, remote_lost=True),
     Row((403, 403), ErrorClass.NOT_FOUND, "report_lost", _GONE,
         calls=("executions", "view"), retryable=True, remote_lost=True),
-    Row((401, 401), ErrorClass.AUTHORISATION, "token_rejected", _GUIDE),
-    Row((403, 403), ErrorClass.AUTHORISATION, "no_access", _GUIDE),
-    Row((404, 404), ErrorClass.NOT_FOUND, "not_found", _GUIDE),
     Row((410, 410), ErrorClass.INVALID_REQUEST, "interface_retired", _GUIDE),
-    Row((408, 408), ErrorClass.PROVIDER_SYSTEM, "read_timeout", _HTTP, retryable=True, system=True),
-    Row((400, 400), ErrorClass.INVALID_REQUEST, "invalid_report", _GUIDE),
-    Row((402, 499), ErrorClass.INVALID_REQUEST, "request_refused", _GUIDE),
-    Row((500, 599), ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", _GUIDE, retryable=True, system=True),
-    Row((300, 399), ErrorClass.PROVIDER_RESPONSE, "redirect_refused", "redirects are never followed"),
-    Row((0, 999), ErrorClass.PROVIDER_RESPONSE, "unexpected_status", "no other status is documented", retryable=True),
+    *by_status(Row, _GUIDE),
 )  # fmt: skip
 
 
@@ -70,24 +43,13 @@ def refusal(call: str, status: int, headers: Mapping[str, str], content: bytes) 
 
 def classify(call: str, status: int, headers: Mapping[str, str], content: bytes) -> Failure:
     """Status, headers (lower case) and body of an answer to ``call`` -> what the planner is told."""
-    row = next(row for row in ROWS if row.matches(call, status))
-    wait_s = _retry_after(headers)
-    return Failure(
-        error_class=row.error_class,
-        code=row.code,
-        message=_message(status, content),
-        retryable=row.retryable,
-        provider_code=str(status),
-        retry_after_s=wait_s,
-        throttle=Throttle(None, wait_s) if row.throttle else None,
-        system=row.system,
-        remote_lost=row.remote_lost,
-    )
+    refused = read(status, headers, content)
+    return failure_of(next(row for row in ROWS if row.matches(refused, call)), refused)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    text = headers.get("retry-after", "").strip()
-    return float(text) if text.isdecimal() and text.isascii() and len(text) <= 6 else None
+def read(status: int, headers: Mapping[str, str], content: bytes) -> Refusal:
+    """Reads a refusal; a body that is none leaves only the status."""
+    return Refusal(status, _message(status, content), header_delay_s(headers))
 
 
 def _message(status: int, content: bytes) -> str:

@@ -13,6 +13,7 @@ from datetime import date
 from typing import Any
 
 from app.connectors import schemas
+from app.connectors.csv_text import Form
 from app.domain.messages import Offer
 from app.domain.model import Field, ReportType
 
@@ -40,16 +41,13 @@ CAMPAIGN_PERFORMANCE = _report("campaign_performance", {**_ACCOUNT, **_CAMPAIGN,
 ACCOUNT_PERFORMANCE = _report("account_performance", {**_ACCOUNT, **_METRICS})
 REPORTS: Mapping[str, ReportType] = {report.name: report for report in (CAMPAIGN_PERFORMANCE, ACCOUNT_PERFORMANCE)}
 
-HEADERS: Mapping[str, tuple[str, ...]] = {
-    name: (name,) for name in (*_ACCOUNT.values(), *_CAMPAIGN.values(), *_METRICS.values())
-}
-"""Provider name -> header names; here they are the same."""
-
-DAY = re.compile(r"(\d{4})-(\d{2})-(\d{2})T00:00:00")
-"""A cell of the column ``Date`` as ``Sortable`` writes it; any other hour comes of a template that is not by day."""
-
-NULLS = ("",)
-"""No other sign for a metric that is not told is known."""
+FORM = Form(
+    headers={name: (name,) for name in (*_ACCOUNT.values(), *_CAMPAIGN.values(), *_METRICS.values())},
+    # As ``Sortable`` writes it; any other hour comes of a template that is not by day.
+    day=re.compile(r"(\d{4})-(\d{2})-(\d{2})T00:00:00"),
+    # No other sign for a metric that is not told is known.
+    nulls=("",),
+)
 
 
 def columns(offer: Offer) -> tuple[Field, ...]:

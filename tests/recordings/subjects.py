@@ -1,0 +1,147 @@
+"""What is recorded of each connector type: one fetch that succeeds, and the calls that its error cases are about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from app.domain.messages import Offer
+from app.ports import Calls, Connector
+from app.sandbox.google_ads.accounts import FIRST_CUSTOMER
+from app.sandbox.meta.accounts import FIRST_ACCOUNT
+from app.sandbox.world import World
+from tests.connectors.ads import ads_offer
+from tests.connectors.csv_server import csv_offer
+from tests.connectors.meta import meta_offer
+from tests.connectors.support import offer
+from tests.connectors.ttd import ttd_offer
+
+DAYS: dict[str, Any] = {"start": date(2026, 11, 1).toordinal(), "end": date(2026, 11, 2).toordinal()}
+"""Of every fetch, so that a recording made again is the same."""
+
+
+Apart = Callable[[Connector, Calls], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """``job`` is the fetch. ``calls``: the adapter's name of a call -> what its method and path look like at the
+    sandbox (the first that fits). ``faults``: (route, fault) of the sandbox that are refusals. ``apart``: calls that
+    are no part of a fetch, and what makes them. ``prepare`` is told the sandbox's world and the call a case is
+    about."""
+
+    job: Callable[[], Offer]
+    calls: Mapping[str, str]
+    faults: tuple[tuple[str, str], ...]
+    apart: Mapping[str, Apart] = field(default_factory=dict)
+    prepare: Callable[[World, str], None] = field(default=lambda _world, _call: None)
+
+    def patterns(self) -> list[tuple[str, re.Pattern[str]]]:
+        """``calls``, compiled."""
+        return [(name, re.compile(pattern)) for name, pattern in self.calls.items()]
+
+
+def _links(world: World, call: str) -> None:
+    world.ttd.links = "signed" if call == "signed" else "view"
+
+
+async def _accounts(connector: Connector, calls: Calls) -> object:
+    return await connector.accounts(calls)
+
+
+SUBJECTS: Mapping[str, Subject] = {
+    "DV360": Subject(
+        lambda: offer("start", **DAYS),
+        {
+            "run": "POST .*:run$",
+            "create": "POST .*/queries$",
+            "status": "GET .*/queries/.*/reports/",
+            "download": "GET /sandbox-reports/",
+            "partners": "GET .*/partners$",
+            "advertisers": "GET .*/advertisers$",
+        },
+        (
+            ("reports.create", "403_daily"),
+            ("reports.create", "403_user_rate"),
+            ("reports.create", "403_rate"),
+            ("reports.create", "429"),
+            ("reports.create", "403_permission"),
+            ("reports.create", "token_expired"),
+            ("reports.create", "503"),
+            ("storage.download", "403_permission"),
+        ),
+        {"partners": _accounts, "advertisers": _accounts},
+    ),
+    "GOOGLE_ADS": Subject(
+        lambda: ads_offer(account_id=str(FIRST_CUSTOMER), **DAYS),
+        {"search_stream": "POST .*:searchStream$", "accessible": "GET .*:listAccessibleCustomers$"},
+        (
+            ("ads.search_stream", "ads_daily"),
+            ("ads.search_stream", "ads_temporary"),
+            ("ads.search_stream", "revoked"),
+            ("ads.search_stream", "token_expired"),
+            ("ads.search_stream", "403_permission"),
+            ("ads.search_stream", "internal"),
+            ("ads.search_stream", "429"),
+            ("ads.search_stream", "403_rate"),
+            ("ads.search_stream", "503"),
+        ),
+        {"accessible": _accounts},
+    ),
+    "TTD": Subject(
+        lambda: ttd_offer("start", **DAYS),
+        {
+            "template": "POST .*/reporttemplateheader/query$",
+            "schedule": "POST .*/reportschedule$",
+            "executions": "POST .*/reportexecution/query/advertisers$",
+            "view": "GET .*/view/",
+            "signed": "GET /ttd-reports/",
+        },
+        (
+            ("ttd.schedule", "429_retry_after"),
+            ("ttd.download", "403_permission"),
+            ("ttd.executions", "403_permission"),
+            ("ttd.schedule", "403_permission"),
+            ("ttd.template", "token_expired"),
+            ("ttd.schedule", "503"),
+        ),
+        prepare=_links,
+    ),
+    "CSV_HTTPS": Subject(
+        lambda: csv_offer(**DAYS),
+        {"file": "GET .*/csv/"},
+        (
+            ("csv.file", "429_retry_after"),
+            ("csv.file", "token_expired"),
+            ("csv.file", "403_permission"),
+            ("csv.file", "503"),
+        ),
+    ),
+    "META": Subject(
+        lambda: meta_offer("start", account_id=str(FIRST_ACCOUNT), **DAYS),
+        {
+            "create": "POST .*/act_[0-9]+/insights$",
+            "page": "GET .*/[0-9]+/insights$",
+            "accounts": "GET .*/me/adaccounts$",
+            "status": "GET .*/[0-9]+$",
+        },
+        (
+            ("meta.create", "token_expired"),
+            ("meta.create", "403_rate"),
+            ("meta.create", "429"),
+            ("meta.create", "429_retry_after"),
+            ("meta.create", "403_user_rate"),
+            ("meta.create", "ads_daily"),
+            ("meta.create", "403_daily"),
+            ("meta.create", "403_permission"),
+            ("meta.page", "less_data"),
+            ("meta.create", "failed_report"),
+            ("meta.create", "503"),
+        ),
+        {"accounts": _accounts},
+    ),
+}
+"""A connector type without an entry is not recorded, which a test refuses."""
