@@ -10,6 +10,7 @@ from app.connectors.dv360.client import Dv360Connector
 from app.connectors.google_ads.client import GoogleAdsConnector
 from app.connectors.hosts import Hosts
 from app.connectors.meta.client import MetaConnector
+from app.connectors.sheets.client import SheetsConnector
 from app.connectors.ttd.client import AUTH_HEADER as TTD_AUTH_HEADER
 from app.connectors.ttd.client import TtdConnector
 from app.domain.model import Catalogue, ConnectorType
@@ -24,12 +25,14 @@ def connectors_of(settings: Settings) -> dict[str, Connector]:
         GoogleAdsConnector(api_url=google_ads.api_url, developer_token=google_ads.developer_token.get_secret_value()),
     ]
     found += [_ttd(settings.providers.ttd), _meta(settings.providers.meta)]
+    found.append(SheetsConnector(api_url=settings.providers.sheets.api_url))
     return {connector.connector_type: connector for connector in found}
 
 
 def hosts_of(settings: Settings) -> dict[str, Hosts]:
     """Where each adapter may call, by connector type."""
     dv360, google_ads, meta = settings.providers.dv360, settings.providers.google_ads, settings.providers.meta
+    sheets = settings.providers.sheets
     return {
         ConnectorType.DV360: Hosts((dv360.reports_url, dv360.api_url), dv360.download_hosts, dv360.allow_private_hosts),
         ConnectorType.GOOGLE_ADS: Hosts(
@@ -37,6 +40,7 @@ def hosts_of(settings: Settings) -> dict[str, Hosts]:
         ),
         ConnectorType.TTD: _ttd_hosts(settings.providers.ttd),
         ConnectorType.META: Hosts((meta.api_url,), meta.download_hosts, meta.allow_private_hosts),
+        ConnectorType.SHEETS: Hosts((sheets.api_url,), sheets.download_hosts, sheets.allow_private_hosts),
     }
 
 

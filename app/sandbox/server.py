@@ -28,6 +28,7 @@ from app.sandbox.meta import oauth as meta_oauth
 from app.sandbox.meta import routes as meta
 from app.sandbox.quotas import count_call
 from app.sandbox.settings import SandboxSettings
+from app.sandbox.sheets import routes as sheets
 from app.sandbox.ttd import files as ttd_files
 from app.sandbox.ttd import routes as ttd
 from app.sandbox.world import CALL, FAULT, WORLD, Route, World, new_world
@@ -40,6 +41,7 @@ API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
     ttd.routes,
     meta_oauth.routes,
     meta.routes,
+    sheets.routes,
 )
 STORAGE_ROUTES: tuple[Callable[[], list[Route]], ...] = (storage.routes, ttd_files.routes)
 _CONTROL = "/_sandbox/"

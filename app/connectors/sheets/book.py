@@ -1,0 +1,101 @@
+"""What a spreadsheet says of itself: its sheets, and the marks that appends have left in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.connectors.failures import bad_response
+from app.connectors.sheets import errors
+from app.connectors.sheets.quotas import READ
+from app.domain.errors import ProviderError
+from app.ports import Calls
+
+MARK_KEY = "connector.append."
+"""What the keys of our marks begin with; a number follows, which grows from append to append."""
+
+_SHEETS = "sheets.properties(sheetId,title,sheetType)"
+_MARKS = "developerMetadata(metadataId,metadataKey,metadataValue)"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Developer metadata that an append has made: ``number`` tells its place among all."""
+
+    metadata_id: int
+    number: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """``sheets``: title -> sheetId, in order, of those that have cells. ``marks`` by number."""
+
+    sheets: Mapping[str, int]
+    marks: tuple[Mark, ...]
+
+
+async def read(calls: Calls, url: str, *, marks: bool = False) -> Book:
+    """One call, without any cell. Raises ``ProviderError``."""
+    fields = f"{_SHEETS},{_MARKS}" if marks else _SHEETS
+    answer = await calls.request("GET", url, charge=READ, params={"fields": fields})
+    if answer.status != 200:
+        raise errors.refusal("metadata", answer.status, answer.headers, answer.body)
+    content = content_of(answer.body)
+    found = {}
+    for entry in _objects(content, "sheets"):
+        properties = entry.get("properties")
+        if not isinstance(properties, dict):
+            raise _unreadable()
+        if properties.get("sheetType", "GRID") == "GRID":
+            # A number of zero may be left out (proto3 JSON).
+            found[_text(properties, "title")] = _number(properties, "sheetId", default=0)
+    return Book(found, _marks(content))
+
+
+def content_of(body: bytes) -> dict[str, Any]:
+    """The object that an answer is. Raises ``ProviderError`` unreadable_answer."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict):
+        raise _unreadable()
+    return content
+
+
+def _marks(content: Mapping[str, Any]) -> tuple[Mark, ...]:
+    found = []
+    for entry in _objects(content, "developerMetadata"):
+        number = str(entry.get("metadataKey", "")).removeprefix(MARK_KEY)
+        if number != entry.get("metadataKey") and number.isdecimal() and len(number) < 16:
+            found.append(Mark(_number(entry, "metadataId"), int(number), _text(entry, "metadataValue")))
+    return tuple(sorted(found, key=lambda mark: (mark.number, mark.metadata_id)))
+
+
+def _objects(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    entries = content.get(name, [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise _unreadable()
+    return entries
+
+
+def _text(entry: Mapping[str, Any], name: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str):
+        raise _unreadable()
+    return value
+
+
+def _number(entry: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = entry.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _unreadable()
+    return value
+
+
+def _unreadable() -> ProviderError:
+    return bad_response("unreadable_answer", "what the spreadsheet says of itself is not what it should be")

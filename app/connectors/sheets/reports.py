@@ -1,0 +1,37 @@
+"""What Google Sheets offers: one report type, ``table``, whose fields are ranges in A1 notation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from app.connectors import schemas
+from app.domain.messages import Offer
+from app.domain.model import Field, ReportType
+
+# What was read answers nobody on another day; files are kept as long as the settings say.
+RETENTION_DAYS = 1
+SETTLING_DAYS = 0
+
+_NAMES = {
+    "range": "range",
+    "row": "row",
+    "sheet": "range",
+    "first_column": "range",
+    "account_id": "spreadsheetId",
+    "cells": "values",
+    "kinds": "values",
+}
+
+TABLE = schemas.offered("table", _NAMES, retention_days=RETENTION_DAYS, settling_days=SETTLING_DAYS)
+REPORTS: Mapping[str, ReportType] = {TABLE.name: TABLE}
+
+
+def ranges(offer: Offer) -> tuple[str, ...]:
+    """The ranges to read; none: every sheet."""
+    return offer.fields
+
+
+def columns(offer: Offer) -> tuple[Field, ...]:
+    """The columns of this offer's file, in order."""
+    del offer
+    return TABLE.fields
