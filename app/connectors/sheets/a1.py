@@ -39,7 +39,7 @@ def parse(text: str) -> Area | None:
     if right is None:
         return Area(sheet, first_column, first_row, first_column, None if top is None else first_row)
     area = Area(sheet, first_column, first_row, column_number(right), None if bottom is None else int(bottom))
-    return area if (area.width or 1) > 0 and (area.height or 1) > 0 else None
+    return area if all(size is None or size > 0 for size in (area.width, area.height)) else None
 
 
 def written(area: Area) -> str:

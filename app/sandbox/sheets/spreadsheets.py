@@ -98,7 +98,7 @@ def _leads(draw: random.Random, count: int) -> Sheet:
     rows: list[list[Value | None]] = [["Lead", "Country", "Score", "Won", "Note"]]
     for number in range(1, count + 1):
         note = draw.choice((None, None, "=called", "+49 30 123", "00123", "@home", "- none"))
-        score = draw.choice((draw.randrange(100), draw.randrange(10_000) / 100, None))
+        score = draw.choice((float(draw.randrange(100)), draw.randrange(10_000) / 100, None))
         rows.append([f"L{number:05d}", draw.choice((*_COUNTRIES, None)), score, draw.choice((True, False, None)), note])
     if count > 3:
         rows[3] = []
