@@ -14,7 +14,9 @@ from app.domain.errors import ErrorClass, Throttle
 
 
 def said(code: int, status: str | None = None, message: str = "No.", **error: Any) -> bytes:
-    return orjson.dumps({"error": {"code": code, "message": message, **({"status": status} if status else {}), **error}})
+    return orjson.dumps(
+        {"error": {"code": code, "message": message, **({"status": status} if status else {}), **error}}
+    )
 
 
 def full(kind: str, whose: str, code: int = 429) -> bytes:

@@ -127,8 +127,17 @@ def test_texts_of_cells(value: Any, text: str | None) -> None:
     assert grid.cell(value)[0] == text
 
 
+def read(content: bytes) -> list[Any]:
+    return [parse(block, sheets_offer()) for block in grid.blocks(content, ["Leads"], BOOK)]
+
+
 ONE = Area("Leads", 1, 1, 2, 3)
 ENTRY: dict[str, Any] = {"range": "Leads!A1:B3", "majorDimension": "ROWS", "values": [["a"]]}
+
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"range": None}, {"range": "Leads"}, {"majorDimension": "COLUMNS"}, {"values": {}}, {"values": ["a"]},
+    {"values": [["a", "b", "c"]]}, {"values": [["a"]] * 4}, {"values": [[{}]]}, {"values": [[["a"]]]},
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -141,16 +150,12 @@ ENTRY: dict[str, Any] = {"range": "Leads!A1:B3", "majorDimension": "ROWS", "valu
         (answer((ONE, [["a"]]), valueRanges=[]), "unreadable_answer"),
         (answer((ONE, [["a"]]), valueRanges={}), "unreadable_answer"),
         (answer((ONE, [["a"]]), valueRanges=[1]), "unreadable_answer"),
-        *((answer(valueRanges=[ENTRY | change]), "unreadable_answer") for change in (
-            {"range": None}, {"range": "Leads"}, {"majorDimension": "COLUMNS"}, {"values": {}}, {"values": ["a"]},
-            {"values": [["a", "b", "c"]]}, {"values": [["a"]] * 4}, {"values": [[{}]]}, {"values": [[["a"]]]},
-        )),
+        *((answer(valueRanges=[ENTRY | change]), "unreadable_answer") for change in CHANGES),
     ],
 )  # fmt: skip
 def test_answers_that_are_none(content: bytes, code: str) -> None:
     with pytest.raises(ProviderError) as raised:
-        for block in grid.blocks(content, ["Leads"], BOOK):
-            parse(block, sheets_offer())
+        read(content)
     assert raised.value.failure.code == code
 
 

@@ -189,7 +189,12 @@ async def test_refusals(mode: str, target: str, rows: list[list[Cell]], code: st
 
 @pytest.mark.parametrize(
     ("account", "code"),
-    [("0gone", "spreadsheet_not_found"), ("9private", "no_access"), ("a/b", "invalid_account"), ("", "invalid_account")],
+    [
+        ("0gone", "spreadsheet_not_found"),
+        ("9private", "no_access"),
+        ("a/b", "invalid_account"),
+        ("", "invalid_account"),
+    ],
 )
 async def test_spreadsheets_that_cannot_be_written(account: str, code: str, tmp_path: Path) -> None:
     async with sheets(tmp_path) as made:
@@ -269,7 +274,7 @@ class _Hiding:
                 return type(answer)(answer.status, answer.headers, orjson.dumps(content))
             return answer
 
-        calls.request = hidden  # type: ignore[method-assign] - the one call that must not see
+        calls.request = hidden  # type: ignore[method-assign]
         self.arguments: dict[str, Any] = {
             "spreadsheet_id": BOOK, "request_id": REQUEST, "target": "Leads!A1", "mode": "append", "rows": ROWS,
             "calls": calls,
