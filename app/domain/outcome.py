@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from app.domain import (
     batching,
+    bygone,
     circuits,
     closing,
     coverage,
@@ -242,6 +243,7 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
     if report.retention_days > 0:
         oldest = day_of(state.now, batch.connector.time_zone) - report.retention_days - _PAST_RETENTION_DAYS
         new = coverage.forget(new, oldest)
+    bygone.begin(state, batch)
     state.put(f"c/{new.key}", new)
     relook.moved(state, new.key, Days(file.start, file.end))
     if not tables.is_table(batch.connector.connector_type):

@@ -29,6 +29,11 @@ def data_set_key(connector_id: str, connector_type: str, report_type: str, asked
     return f"{key}|{identity.uuid5('table', chr(10).join(sorted(set(asked)))).hex}"
 
 
+def is_table_key(key: str) -> bool:
+    """Whether a data set's key is that of a table."""
+    return key.count("|") == 2
+
+
 def max_age_ms(accept: Accept, fresh: Freshness) -> int | None:
     """How old what is held may be. Anybody may change any cell at any time, so that a table is open for as long as it
     is held, also when it was read after the midnight that followed its command. None: as its days' states say."""

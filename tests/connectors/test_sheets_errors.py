@@ -46,7 +46,7 @@ CASES: tuple[tuple[int, str, int, bytes], ...] = (
     (7, "append", 403, said(403, "PERMISSION_DENIED", **info("ACCESS_TOKEN_SCOPE_INSUFFICIENT"))),
     (8, "read", 403, said(403, "PERMISSION_DENIED", **info("SERVICE_DISABLED"))),
     (9, "read", 403, said(403, "PERMISSION_DENIED")),
-    (10, "mark", 404, said(404, "NOT_FOUND")),
+    (10, "stamp", 404, said(404, "NOT_FOUND")),
     (11, "read", 400, said(400, "FAILED_PRECONDITION")),
     (12, "read", 400, said(400, "INVALID_ARGUMENT", "Unable to parse range: Nowhere!A1")),
     (13, "append", 400, said(400, "INVALID_ARGUMENT")),

@@ -53,8 +53,8 @@ async def test_an_append_stands_as_it_was_given(tmp_path: Path) -> None:
         assert [call.quota_group for call in made.sandbox.calls() if call.provider == "sheets"] == [
             "sheets_reads", "sheets_writes",
         ]  # fmt: skip
-        (mark,) = book(made).metadata.values()
-        assert mark == Metadata(int(REQUEST[-8:], 16) % (2**31 - 1) + 1, "connector.append.1", REQUEST, "DOCUMENT")
+        (stamp,) = book(made).metadata.values()
+        assert stamp == Metadata(int(REQUEST[-8:], 16) % (2**31 - 1) + 1, "connector.append.1", REQUEST, "DOCUMENT")
         back = await made.rows(sheets_offer("Leads!A22:D24"))
         assert [row["cells"] for row in back] == [
             ["=1+1", "+49 30", "-x", "@home"], ["00123", "7", "1.5", "true"], ["'quoted", None, "last", None],
@@ -66,7 +66,7 @@ async def test_an_append_begins_in_the_targets_column_and_below_all_others(tmp_p
         assert await made.write([["a", "b"]], target="Leads!C7") == 1
         assert await made.write([["c"]], request_id=OTHER, target="'Leads'!A1:B") == 1
         assert leads(made) == padded([[None, None, "a", "b"], ["c"]])
-        assert sorted(mark.key for mark in book(made).metadata.values()) == ["connector.append.1", "connector.append.2"]
+        assert sorted(one.key for one in known_of(made)) == ["connector.append.1", "connector.append.2"]
 
 
 async def test_names_with_quotes(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ async def test_names_with_quotes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["lost", "cut", "truncate"])
 async def test_a_lost_answer_leaves_no_row_twice(fault: str, tmp_path: Path) -> None:
-    """The write was done and nobody heard of it: the next attempt finds its mark and writes nothing."""
+    """The write was done and nobody heard of it: the next attempt finds its stamp and writes nothing."""
     async with sheets(tmp_path) as made:
         made.sandbox.faults.add("sheets.batch_update", fault, times=1)
         failure = await made.refused(ROWS)
@@ -102,12 +102,12 @@ async def test_an_answer_that_never_was_is_written_by_the_next_attempt(tmp_path:
         assert leads(made) == padded(ROWS)
 
 
-async def test_a_late_append_meets_the_mark_of_its_other_self(tmp_path: Path) -> None:
+async def test_a_late_append_meets_the_stamp_of_its_other_self(tmp_path: Path) -> None:
     """Between the look and the write another worker, who had lost its lease, was quicker."""
     async with sheets(tmp_path) as made:
         await made.write(ROWS)
-        mark = next(iter(book(made).metadata.values()))
-        late = _Hiding(made, mark.metadata_id)
+        stamp = next(iter(book(made).metadata.values()))
+        late = _Hiding(made, stamp.metadata_id)
         assert await made.connector.write(**late.arguments) == 3
         assert leads(made) == padded(ROWS)
         assert routes(made)[2:] == ["get", "batch_update", "metadata_get"]
@@ -128,11 +128,11 @@ async def test_so_many_taken_ids_are_no_chance(tmp_path: Path) -> None:
         first = int(REQUEST[-8:], 16) % (2**31 - 1) + 1
         taken = range(first, first + writing.TRIES)
         book(made).metadata.update({one: Metadata(one, "crm", "theirs", "DOCUMENT") for one in taken})
-        assert (await made.refused(ROWS)).code == "no_free_mark"
+        assert (await made.refused(ROWS)).code == "no_free_stamp"
         assert leads(made) == []
 
 
-async def test_marks_do_not_fill_the_spreadsheet(tmp_path: Path) -> None:
+async def test_stamps_do_not_fill_the_spreadsheet(tmp_path: Path) -> None:
     """30,000 characters are all that a spreadsheet has for them; other people's metadata stays."""
     async with sheets(tmp_path) as made:
         known = book(made).metadata
@@ -141,7 +141,7 @@ async def test_marks_do_not_fill_the_spreadsheet(tmp_path: Path) -> None:
         assert await made.write(ROWS) == 3
         numbers = sorted(int(one.key.rpartition(".")[2]) for one in known_of(made) if one.value != "theirs")
         assert numbers == list(range(101, 501))
-        assert len(numbers) == writing.KEPT_MARKS
+        assert len(numbers) == writing.KEPT_STAMPS
         assert 10**6 in book(made).metadata
         assert await made.write(ROWS) == 3
         assert leads(made) == padded(ROWS)
@@ -260,7 +260,7 @@ def _kept(cell: Cell) -> Cell:
 
 
 class _Hiding:
-    """Calls whose look at the spreadsheet shows no marks, as it did before the other one wrote."""
+    """Calls whose look at the spreadsheet shows no stamps, as it did before the other one wrote."""
 
     def __init__(self, made: Sheets, metadata_id: int) -> None:
         calls = made.calls(sheets_offer())

@@ -13,12 +13,12 @@ from app.bootstrap import rules_of
 from app.config import Settings
 from app.connectors.registry import connectors_of
 from app.domain.errors import ErrorClass, Failure
-from app.domain.messages import Accept, Event, Offer, StepOutcome
-from app.domain.state import Changes, State
+from app.domain.messages import Accept, Ask, Event, Offer, StepOutcome, Tick
+from app.domain.state import Changes, State, restore
 from app.domain.tables import data_set_key
 from app.services.status import status_body
 from app.storage.postgres.requests import _row
-from app.testing.planning import NOW, TODAY, accept, batches, facts, request_id, stored, take
+from app.testing.planning import NOW, TODAY, Rows, accept, batches, facts, request_id, stored, take
 
 SHEET = facts(1, connector_type="SHEETS", account_id="1abc", time_zone="Europe/Madrid")
 COLUMNS = ["connector_id", "date", "range", "row", "account_id", "time_zone", "sheet", "first_column", "cells", "kinds"]
@@ -172,6 +172,51 @@ def test_what_is_shown_and_kept_of_a_table_has_no_days() -> None:
     body = status_body(view)
     assert (body["date_range"], list(body["fields"])) == (None, ["A!A1"])
     assert _row(view)[4]["date_range"] is None
+
+
+def keys(state: State) -> set[str]:
+    assert set(state.data_sets) == {data.key for data in state.data_sets.values()}
+    return set(state.data_sets)
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_what_nobody_asks_for_any_more_is_forgotten(crashed: bool) -> None:
+    """Tables are as many as sets of ranges that somebody thinks of."""
+    state, rows = planner(), Rows()
+    rows.write(take(state, *(table(number, f"A!A{number}") for number in range(1, 4))))
+    for batch in list(state.batches.values()):
+        ask = Ask(batch.batch_id, "w", batch.batch_id, batch.epoch, batch.step_no, "read", data=True)
+        rows.write(take(state, ask))
+        outcome = StepOutcome(batch.batch_id, batch.epoch, batch.step_no, "w", calls=1)
+        if batch.extras == ("A!A3",):
+            gone = Failure(ErrorClass.NOT_FOUND, "spreadsheet_not_found", "Gone", retryable=False)
+            rows.write(take(state, replace(outcome, failure=gone)))
+        else:
+            rows.write(take(state, replace(outcome, file=stored(TODAY, TODAY, name=batch.batch_id))))
+    assert len(keys(state)) == 3
+    if crashed:
+        state = restore(state.rules, rows.read(), state.now)
+        rows.write(take(state, Tick()))
+    (offer,) = take(state, table(9, "A!A1", day=TODAY + 1), at=NOW + DAY_MS).offers
+    rows.write(finish(state, offer, at=NOW + DAY_MS))
+    rows.write(take(state, Tick(), at=NOW + 48 * HOUR_MS))
+    assert keys(state) == {data_set_key(SHEET.connector_id, "SHEETS", "table", ["A!A1"])}
+    assert [name for _, kind, name in state.due if kind == "table"] == list(keys(state))
+    rows.write(take(state, Tick(), at=NOW + 72 * HOUR_MS))
+    assert keys(state) == set()
+    assert state.open_batches == {}
+    assert not any(key.startswith("c/") for key in rows.read())
+
+
+def test_a_table_that_is_waited_for_is_kept() -> None:
+    state = planner()
+    (offer,) = take(state, table(1, "A!A1")).offers
+    finish(state, offer)
+    state.limits_of_type("SHEETS").close("reads_per_minute|", NOW + 100 * DAY_MS)
+    take(state, table(2, "A!A1", day=TODAY + 1), at=NOW + DAY_MS)
+    take(state, Tick(), at=NOW + 3 * DAY_MS)
+    assert len(keys(state)) == 1
+    assert [at for at, kind, _ in state.due if kind == "table"] == [NOW + 5 * DAY_MS]
 
 
 def test_other_types_keep_the_key_of_their_data_sets() -> None:

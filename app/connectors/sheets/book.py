@@ -1,4 +1,4 @@
-"""What a spreadsheet says of itself: its sheets, and the marks that appends have left in it."""
+"""What a spreadsheet says of itself: its sheets, and the stamps that appends have left in it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from app.connectors.sheets.quotas import READ
 from app.domain.errors import ProviderError
 from app.ports import Calls
 
-MARK_KEY = "connector.append."
-"""What the keys of our marks begin with; a number follows, which grows from append to append."""
+STAMP_KEY = "connector.append."
+"""What the keys of our stamps begin with; a number follows, which grows from append to append."""
 
 _SHEETS = "sheets.properties(sheetId,title,sheetType)"
-_MARKS = "developerMetadata(metadataId,metadataKey,metadataValue)"
+_STAMPS = "developerMetadata(metadataId,metadataKey,metadataValue)"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Stamp:
     """Developer metadata that an append has made: ``number`` tells its place among all."""
 
     metadata_id: int
@@ -32,15 +32,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """``sheets``: title -> sheetId, in order, of those that have cells. ``marks`` by number."""
+    """``sheets``: title -> sheetId, in order, of those that have cells. ``stamps`` by number."""
 
     sheets: Mapping[str, int]
-    marks: tuple[Mark, ...]
+    stamps: tuple[Stamp, ...]
 
 
-async def read(calls: Calls, url: str, *, marks: bool = False) -> Book:
+async def read(calls: Calls, url: str, *, stamps: bool = False) -> Book:
     """One call, without any cell. Raises ``ProviderError``."""
-    fields = f"{_SHEETS},{_MARKS}" if marks else _SHEETS
+    fields = f"{_SHEETS},{_STAMPS}" if stamps else _SHEETS
     answer = await calls.request("GET", url, charge=READ, params={"fields": fields})
     if answer.status != 200:
         raise errors.refusal("metadata", answer.status, answer.headers, answer.body)
@@ -53,7 +53,7 @@ async def read(calls: Calls, url: str, *, marks: bool = False) -> Book:
         if properties.get("sheetType", "GRID") == "GRID":
             # A number of zero may be left out (proto3 JSON).
             found[_text(properties, "title")] = _number(properties, "sheetId", default=0)
-    return Book(found, _marks(content))
+    return Book(found, _stamps(content))
 
 
 def content_of(body: bytes) -> dict[str, Any]:
@@ -67,13 +67,13 @@ def content_of(body: bytes) -> dict[str, Any]:
     return content
 
 
-def _marks(content: Mapping[str, Any]) -> tuple[Mark, ...]:
+def _stamps(content: Mapping[str, Any]) -> tuple[Stamp, ...]:
     found = []
     for entry in _objects(content, "developerMetadata"):
-        number = str(entry.get("metadataKey", "")).removeprefix(MARK_KEY)
+        number = str(entry.get("metadataKey", "")).removeprefix(STAMP_KEY)
         if number != entry.get("metadataKey") and number.isdecimal() and len(number) < 16:
-            found.append(Mark(_number(entry, "metadataId"), int(number), _text(entry, "metadataValue")))
-    return tuple(sorted(found, key=lambda mark: (mark.number, mark.metadata_id)))
+            found.append(Stamp(_number(entry, "metadataId"), int(number), _text(entry, "metadataValue")))
+    return tuple(sorted(found, key=lambda stamp: (stamp.number, stamp.metadata_id)))
 
 
 def _objects(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

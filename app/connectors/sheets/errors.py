@@ -1,7 +1,7 @@
 """Google Sheets' one error table. The first row that matches decides; every row is tested by itself.
 
-Calls are named ``metadata``, ``read``, ``mark`` (reading a mark back), ``append`` and ``update``. A full quota is told
-with the name of its limit (``quota_limit`` of ``google.rpc.ErrorInfo``, and in the message), and without any time.
+Calls are named ``metadata``, ``read``, ``stamp`` (reading a stamp back), ``append`` and ``update``. A full quota is
+told with the name of its limit (``quota_limit`` of ``google.rpc.ErrorInfo``, and in the message), and without any time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from app.connectors.google_errors import Row
 from app.connectors.sheets.quotas import READS, READS_OF_USER, WRITES, WRITES_OF_USER
 from app.domain.errors import ErrorClass, Failure, ProviderError
 
-READING = ("metadata", "read", "mark")
+READING = ("metadata", "read", "stamp")
 WRITING = ("append", "update")
 
 _LIMITS = "developers.google.com/workspace/sheets/api/limits"

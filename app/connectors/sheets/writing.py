@@ -1,8 +1,8 @@
 """Writing rows: exactly once, and no cell is ever read as a formula (spec section 14, R8).
 
 An update puts values where they belong, so doing it twice does no harm. An append is one atomic ``batchUpdate`` of the
-rows and a mark: developer metadata whose id follows from the request's and is unique in the spreadsheet, so that a
-second append of the same request is refused as a whole. Whose mark it is, is then read back.
+rows and a stamp: developer metadata whose id follows from the request's and is unique in the spreadsheet, so that a
+second append of the same request is refused as a whole. Whose stamp it is, is then read back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import quote
 from app.connectors.failures import bad_response, shown
 from app.connectors.sheets import a1, book, errors
 from app.connectors.sheets.a1 import Area
-from app.connectors.sheets.book import MARK_KEY, Book
+from app.connectors.sheets.book import STAMP_KEY, Book
 from app.connectors.sheets.quotas import READ, WRITE
 from app.domain.commands import Cell
 from app.domain.errors import ErrorClass, Failure, ProviderError
@@ -24,9 +24,9 @@ from app.ports import Calls, HttpAnswer
 TRIES = 8
 """Ids that one append tries. That one is taken by somebody else happens once in millions of appends."""
 
-KEPT_MARKS = 400
+KEPT_STAMPS = 400
 """Marks that stay in a spreadsheet. All metadata of a spreadsheet may have 30,000 characters, keys and values together
-(developers.google.com/workspace/sheets/api/guides/metadata), and a mark has about 60: the oldest go. A mark is needed
+(developers.google.com/workspace/sheets/api/guides/metadata), and a stamp has about 60: the oldest go. A stamp is needed
 as long as its request may be tried again, and no other append begins before that (R8)."""
 
 _LARGEST_EXACT = 2**53
@@ -39,16 +39,16 @@ async def append(calls: Calls, url: str, request_id: str, target: Area, rows: Se
     nothing. ``url`` is the spreadsheet's. Raises ``ProviderError``."""
     if target.width is not None and _is_range(target):
         _check_width(target.width, rows)
-    known = await book.read(calls, url, marks=True)
-    if any(mark.request_id == request_id for mark in known.marks):
+    known = await book.read(calls, url, stamps=True)
+    if any(stamp.request_id == request_id for stamp in known.stamps):
         return len(rows)
     sheet_id = known.sheets.get(target.sheet)
     if sheet_id is None:
         raise _refused("sheet_not_found", f"there is no sheet {shown(target.sheet, 60)}", ErrorClass.NOT_FOUND)
     old = _old(known)
     for number in range(TRIES):
-        mark_id = _mark_id(request_id, number)
-        body = {"requests": [*old, _appended(sheet_id, target, rows), _marked(mark_id, known, request_id)]}
+        stamp_id = _stamp_id(request_id, number)
+        body = {"requests": [*old, _appended(sheet_id, target, rows), _stamped(stamp_id, known, request_id)]}
         answer = await calls.request("POST", f"{url}:batchUpdate", charge=WRITE, json=body)
         if answer.status == 200:
             _check_answer(answer, url)
@@ -57,12 +57,12 @@ async def append(calls: Calls, url: str, request_id: str, target: Area, rows: Se
         if answer.status != 400:
             raise refusal
         # What Google says of an id that is taken is not documented, so every 400 is asked about.
-        owner = await _owner(calls, url, mark_id)
+        owner = await _owner(calls, url, stamp_id)
         if owner is None:
             raise refusal
         if owner == request_id:
             return len(rows)
-    raise _refused("no_free_mark", f"{TRIES} metadata ids of this request are taken in the spreadsheet")
+    raise _refused("no_free_stamp", f"{TRIES} metadata ids of this request are taken in the spreadsheet")
 
 
 async def update(calls: Calls, url: str, target: Area, rows: Sequence[Sequence[Cell]]) -> int:
@@ -107,15 +107,15 @@ def _check_width(width: int, rows: Sequence[Sequence[Cell]]) -> None:
         raise _refused("beyond_target", f"{widest} cells of a row do not fit into the target's {width}")
 
 
-def _mark_id(request_id: str, number: int) -> int:
+def _stamp_id(request_id: str, number: int) -> int:
     """31 bits of the request's id, never 0; with ``number`` the next ones."""
     return (int(request_id[-8:], 16) + number) % _IDS + 1
 
 
 def _old(known: Book) -> list[dict[str, Any]]:
-    """Requests that remove the oldest marks."""
-    gone = known.marks[: max(0, len(known.marks) - KEPT_MARKS + 1)]
-    lookups = [{"developerMetadataLookup": {"metadataId": mark.metadata_id}} for mark in gone]
+    """Requests that remove the oldest stamps."""
+    gone = known.stamps[: max(0, len(known.stamps) - KEPT_STAMPS + 1)]
+    lookups = [{"developerMetadataLookup": {"metadataId": stamp.metadata_id}} for stamp in gone]
     return [{"deleteDeveloperMetadata": {"dataFilter": lookup}} for lookup in lookups]
 
 
@@ -136,11 +136,11 @@ def _cell(value: Cell) -> dict[str, Any]:
     return {"userEnteredValue": {"numberValue": value}}
 
 
-def _marked(mark_id: int, known: Book, request_id: str) -> dict[str, Any]:
-    number = known.marks[-1].number + 1 if known.marks else 1
+def _stamped(stamp_id: int, known: Book, request_id: str) -> dict[str, Any]:
+    number = known.stamps[-1].number + 1 if known.stamps else 1
     made = {
-        "metadataId": mark_id,
-        "metadataKey": f"{MARK_KEY}{number}",
+        "metadataId": stamp_id,
+        "metadataKey": f"{STAMP_KEY}{number}",
         "metadataValue": request_id,
         "location": {"spreadsheet": True},
         "visibility": "DOCUMENT",
@@ -148,13 +148,13 @@ def _marked(mark_id: int, known: Book, request_id: str) -> dict[str, Any]:
     return {"createDeveloperMetadata": {"developerMetadata": made}}
 
 
-async def _owner(calls: Calls, url: str, mark_id: int) -> str | None:
+async def _owner(calls: Calls, url: str, stamp_id: int) -> str | None:
     """What the metadata of that id holds; None when there is none, or none that we may see."""
-    answer = await calls.request("GET", f"{url}/developerMetadata/{mark_id}", charge=READ)
+    answer = await calls.request("GET", f"{url}/developerMetadata/{stamp_id}", charge=READ)
     if answer.status == 404:
         return None
     if answer.status != 200:
-        raise errors.refusal("mark", answer.status, answer.headers, answer.body)
+        raise errors.refusal("stamp", answer.status, answer.headers, answer.body)
     return str(book.content_of(answer.body).get("metadataValue", ""))
 
 
