@@ -132,6 +132,16 @@ async def test_so_many_taken_ids_are_no_chance(tmp_path: Path) -> None:
         assert leads(made) == []
 
 
+async def test_a_wrong_append_is_told_from_one_that_was_done(tmp_path: Path) -> None:
+    """Whatever a 400 says, there is no stamp: it is the provider's refusal, and it is not sent again."""
+    async with sheets(tmp_path) as made:
+        failure = await made.refused([["x" * 50_001]])
+        assert (failure.code, failure.retryable) == ("invalid_write", False)
+        assert "50000 characters" in failure.message
+        assert routes(made) == ["get", "batch_update", "metadata_get"]
+        assert (leads(made), known_of(made)) == ([], [])
+
+
 async def test_stamps_do_not_fill_the_spreadsheet(tmp_path: Path) -> None:
     """30,000 characters are all that a spreadsheet has for them; other people's metadata stays."""
     async with sheets(tmp_path) as made:
