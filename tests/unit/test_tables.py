@@ -13,7 +13,7 @@ from app.bootstrap import rules_of
 from app.config import Settings
 from app.connectors.registry import connectors_of
 from app.domain.errors import ErrorClass, Failure
-from app.domain.messages import Accept, Ask, Event, Offer, StepOutcome, Tick
+from app.domain.messages import Accept, Ask, Event, Offer, Returned, StepOutcome, Tick
 from app.domain.state import Changes, State, restore
 from app.domain.tables import data_set_key
 from app.services.status import status_body
@@ -151,6 +151,21 @@ def test_a_table_read_after_midnight_is_not_final() -> None:
     assert request_id(2) in receipts(soon)
     late = take(state, table(3, "A!A1"), at=midnight + 30 * MINUTE_MS)
     assert len(late.offers) == 1
+
+
+def test_while_the_circuit_is_open_equal_ranges_of_the_day_are_answered_stale() -> None:
+    state, later = planner(), NOW + HOUR_MS
+    (offer,) = take(state, table(1, "A!A1")).offers
+    finish(state, offer)
+    (failing,) = take(state, table(2, "X!A1"), at=later).offers
+    for number in range(5):
+        name = f"ask{number}"
+        take(state, Ask(name, "w", failing.batch_id, failing.epoch, failing.step_no, "read"))
+        take(state, Returned((name,), ends=((name, 5, 0),), left=(name,)))
+    told = receipts(take(state, table(3, "A!A1", accepted_at=later), table(4, "B!A1", accepted_at=later)))
+    assert list(told) == [request_id(3)], "nobody has read B"
+    assert (told[request_id(3)].data["stale"], told[request_id(3)].data["date_range"]) == (True, None)
+    assert [batch.extras for batch in state.batches.values() if batch.refresh] == [("A!A1",)]
 
 
 def test_what_is_refused_names_no_days_either() -> None:

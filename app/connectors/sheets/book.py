@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from app.ports import Calls
 STAMP_KEY = "connector.append."
 """What the keys of our stamps begin with; a number follows, which grows from append to append."""
 
+_STAMP_KEY = re.compile(rf"{re.escape(STAMP_KEY)}([0-9]{{1,15}})")
 _SHEETS = "sheets.properties(sheetId,title,sheetType)"
 _STAMPS = "developerMetadata(metadataId,metadataKey,metadataValue)"
 
@@ -68,11 +70,13 @@ def content_of(body: bytes) -> dict[str, Any]:
 
 
 def _stamps(content: Mapping[str, Any]) -> tuple[Stamp, ...]:
+    """Those of ours; others' may look like anything."""
     found = []
     for entry in _objects(content, "developerMetadata"):
-        number = str(entry.get("metadataKey", "")).removeprefix(STAMP_KEY)
-        if number != entry.get("metadataKey") and number.isdecimal() and len(number) < 16:
-            found.append(Stamp(_number(entry, "metadataId"), int(number), _text(entry, "metadataValue")))
+        match = _STAMP_KEY.fullmatch(str(entry.get("metadataKey")))
+        value = entry.get("metadataValue")
+        if match and isinstance(value, str):
+            found.append(Stamp(_number(entry, "metadataId"), int(match[1]), value))
     return tuple(sorted(found, key=lambda stamp: (stamp.number, stamp.metadata_id)))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.connectors import schemas
-from app.domain.messages import Offer
-from app.domain.model import Field, ReportType
+from app.domain.model import ReportType
 
 # What was read answers nobody on another day; files are kept as long as the settings say.
 RETENTION_DAYS = 1
 SETTLING_DAYS = 0
 
+# Our column -> what of the answer to ``values:batchGet`` it comes from.
 _NAMES = {
     "range": "range",
     "row": "row",
@@ -24,14 +24,3 @@ _NAMES = {
 
 TABLE = schemas.offered("table", _NAMES, retention_days=RETENTION_DAYS, settling_days=SETTLING_DAYS)
 REPORTS: Mapping[str, ReportType] = {TABLE.name: TABLE}
-
-
-def ranges(offer: Offer) -> tuple[str, ...]:
-    """The ranges to read; none: every sheet."""
-    return offer.fields
-
-
-def columns(offer: Offer) -> tuple[Field, ...]:
-    """The columns of this offer's file, in order."""
-    del offer
-    return TABLE.fields

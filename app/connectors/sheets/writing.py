@@ -25,7 +25,7 @@ TRIES = 8
 """Ids that one append tries. That one is taken by somebody else happens once in millions of appends."""
 
 KEPT_STAMPS = 400
-"""Marks that stay in a spreadsheet. All metadata of a spreadsheet may have 30,000 characters, keys and values together
+"""Stamps that stay in a spreadsheet. All metadata of a spreadsheet may have 30,000 characters, keys and values together
 (developers.google.com/workspace/sheets/api/guides/metadata), and a stamp has about 60: the oldest go. A stamp is needed
 as long as its request may be tried again, and no other append begins before that (R8)."""
 
@@ -56,7 +56,7 @@ async def append(calls: Calls, url: str, request_id: str, target: Area, rows: Se
         refusal = errors.refusal("append", answer.status, answer.headers, answer.body)
         if answer.status != 400:
             raise refusal
-        # What Google says of an id that is taken is not documented, so every 400 is asked about.
+        # That an id in use is refused is documented, but not in which words: so every 400 is asked about.
         owner = await _owner(calls, url, stamp_id)
         if owner is None:
             raise refusal
