@@ -153,11 +153,11 @@ def sheet_json(book: Spreadsheet, index: int) -> dict[str, Any]:
 
 
 def metadata_json(one: Metadata) -> dict[str, Any]:
-    """Developer metadata as answers have it."""
+    """Developer metadata as answers have it, without a value that is none."""
     return {
         "metadataId": one.metadata_id,
         "metadataKey": one.key,
-        "metadataValue": one.value,
+        **({"metadataValue": one.value} if one.value else {}),
         "location": {"locationType": "SPREADSHEET", "spreadsheet": True},
         "visibility": one.visibility,
     }
