@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from app.cli.service import Service
 
 DAYS = 7
+TABLE = "table"
+"""The report of what has no days (Google Sheets)."""
 Priority = Literal["premium", "normal", "scheduled", "backfill"]
 
 
@@ -50,7 +52,9 @@ def fetch(
     ] = None,
     start: Annotated[str | None, typer.Option(help="First day, in the account's zone, such as 2026-09-01.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day, included; yesterday without it.")] = None,
-    fields: Annotated[str | None, typer.Option(help="Columns, comma separated; all standard ones without it.")] = None,
+    fields: Annotated[
+        str | None, typer.Option(help="Columns, or a table's ranges, comma separated; all without it.")
+    ] = None,
     priority: Annotated[Priority, typer.Option(help="How urgent it is.")] = "normal",
     deadline: Annotated[str | None, typer.Option(help="Fails unless done by then: 30m, or an instant.")] = None,
     max_age: Annotated[str | None, typer.Option(help="Reuse only days fetched within this time, such as 2h.")] = None,
@@ -165,12 +169,13 @@ async def _fetch(wish: Wish, org: int | None, key: str | None, *, follow: bool, 
 async def _command(asked: Service, wish: Wish) -> dict[str, Any]:
     """The body to send. The connectors are asked for only where the wish does not say enough."""
     days = dict(wish.range or {})
+    dated = bool(days or wish.days) or wish.body["report_type"] != TABLE
     connector_id = None if wish.connector is None else _connector_id(wish.connector)
-    if connector_id is None or "end" not in days:
+    if connector_id is None or (dated and "end" not in days):
         found = _one(await asked.get(), wish, connector_id)
         connector_id = found["id"]
         days = _days(days, wish.days or DAYS, found.get("time_zone") or "UTC")
-    return {"connector_id": connector_id, "date_range": days, **wish.body}
+    return {"connector_id": connector_id, **({"date_range": days} if dated else {}), **wish.body}
 
 
 def _days(given: Mapping[str, str], number: int, time_zone: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from app.connectors.error_table import Row
 from app.connectors.google_ads.client import GoogleAdsConnector
 from app.connectors.hosts import Hosts
 from app.connectors.meta.client import MetaConnector
+from app.connectors.sheets.client import SheetsConnector
 from app.connectors.ttd.client import AUTH_HEADER as TTD_AUTH_HEADER
 from app.connectors.ttd.client import TtdConnector
 from app.domain.model import Catalogue, ConnectorType
@@ -29,6 +30,7 @@ def connectors_of(settings: Settings) -> dict[str, Connector]:
     ]
     found += [_ttd(settings.providers.ttd), _meta(settings.providers.meta)]
     found += [CsvHttpsConnector(api_url=settings.providers.csv_https.api_url)]
+    found.append(SheetsConnector(api_url=settings.providers.sheets.api_url))
     return {connector.connector_type: connector for connector in found}
 
 
@@ -36,6 +38,7 @@ def hosts_of(settings: Settings) -> dict[str, Hosts]:
     """Where each adapter may call, by connector type."""
     dv360, google_ads, meta = settings.providers.dv360, settings.providers.google_ads, settings.providers.meta
     csv_https = settings.providers.csv_https
+    sheets = settings.providers.sheets
     return {
         ConnectorType.DV360: Hosts((dv360.reports_url, dv360.api_url), dv360.download_hosts, dv360.allow_private_hosts),
         ConnectorType.GOOGLE_ADS: Hosts(
@@ -44,6 +47,7 @@ def hosts_of(settings: Settings) -> dict[str, Hosts]:
         ConnectorType.TTD: _ttd_hosts(settings.providers.ttd),
         ConnectorType.META: Hosts((meta.api_url,), meta.download_hosts, meta.allow_private_hosts),
         ConnectorType.CSV_HTTPS: Hosts((csv_https.api_url,), csv_https.download_hosts, csv_https.allow_private_hosts),
+        ConnectorType.SHEETS: Hosts((sheets.api_url,), sheets.download_hosts, sheets.allow_private_hosts),
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from app.domain.model import Field, ReportType
 
 FOLDER = Path(__file__).resolve().parents[2] / "schemas" / "reports"
-KINDS = ("string", "date", "int64", "decimal(18,6)")
+KINDS = ("string", "date", "int64", "decimal(18,6)", "list<string>")
 ROLES = ("key", "attribute", "metric")
 OURS = ("connector_id", "time_zone")
 """Columns no provider is asked for: the connector says them."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from app.domain import coverage, identity, slices
+from app.domain import coverage, identity, slices, tables
 from app.domain.coverage import Run
 from app.domain.grouping import Joining
 from app.domain.messages import Accept
@@ -25,7 +25,10 @@ def report_of(state: State, accept: Accept) -> ReportType:
 
 
 def extras_of(state: State, accept: Accept) -> tuple[str, ...]:
-    """Asked columns beyond the standard ones, which are always fetched: quota is per call, not per column."""
+    """Asked columns beyond the standard ones, which are always fetched: quota is per call, not per column. Of a table
+    all its ranges: one may be called like a column."""
+    if tables.is_table(accept.connector.connector_type):
+        return tuple(sorted(set(accept.fields)))
     standard = set(report_of(state, accept).standard_names)
     return tuple(sorted(f for f in set(accept.fields) if f not in standard))
 
@@ -34,6 +37,8 @@ def held_extras(state: State, connector: ConnectorFacts, report_type: str, days:
     """Columns beyond the standard ones that are held for these days already, and belong into what is read of them: a
     narrower file would leave a warehouse with old figures in the columns it lacks, and the next request for them would
     fetch all again. Columns that do not add up are left alone."""
+    if tables.is_table(connector.connector_type):
+        return set()
     report = state.rules.catalogue[connector.connector_type][report_type]
     data = state.data_set(f"{connector.connector_id}|{report_type}")
     known = coverage.held_columns(data, days) - set(report.standard_names)
@@ -54,7 +59,7 @@ def held(state: State, request: Request, *, now: int) -> list[Run]:
         zone=accept.connector.time_zone,
         settling_days=report.settling_days,
         fresh=state.rules.freshness,
-        max_age_ms=None if accept.max_age_s is None else accept.max_age_s * 1000,
+        max_age_ms=tables.max_age_ms(accept, state.rules.freshness),
         apart=report.apart_names,
     )
     return [*found, *request.kept]
@@ -175,4 +180,5 @@ def _with_member(batch: Batch, request: Request) -> Batch:
 
 def data_set_of(accept: Accept) -> str:
     """Key of the data set that a request reads."""
-    return f"{accept.connector.connector_id}|{accept.report_type}"
+    facts = accept.connector
+    return tables.data_set_key(facts.connector_id, facts.connector_type, accept.report_type, accept.fields)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, circuits, coverage, estimate, events, lifecycle, refit
+from app.domain import batching, circuits, coverage, estimate, events, lifecycle, refit, tables
 from app.domain.coverage import Run
 from app.domain.errors import ErrorClass, Failure
 from app.domain.estimate import Expected
@@ -76,12 +76,14 @@ def complete(state: State, request: Request, runs: list[Run], *, stale_until: in
     because the account's circuit is open until then."""
     accept = request.accept
     report = state.rules.catalogue[accept.connector.connector_type][accept.report_type]
+    table = tables.is_table(accept.connector.connector_type)
+    extras = () if table else batching.extras_of(state, accept)
     files = list({run.file.uri: run.file for run in runs}.values())
     event = events.data_fetched(
         now=state.now,
         asked=asked(request),
-        fields=accept.fields or report.standard_names,
-        columns=[*report.standard_names, *batching.extras_of(state, accept)],
+        fields=accept.fields or (() if table else report.standard_names),
+        columns=[*report.standard_names, *extras],
         batch_id=request.batches[-1] if request.batches else None,
         batched_with=request.batched_with,
         files=files,
@@ -122,8 +124,9 @@ def cancel(state: State, request: Request, reason: str) -> None:
 def asked(request: Request) -> events.Asked:
     """What the request's terminal event answers."""
     accept = request.accept
+    days = None if tables.is_table(accept.connector.connector_type) else request.days
     return events.Asked(
-        accept.connector, accept.request_id, accept.labels, accept.report_type, request.days, accept.traceparent
+        accept.connector, accept.request_id, accept.labels, accept.report_type, days, accept.traceparent
     )
 
 

@@ -138,7 +138,8 @@ class ConnectorFacts:
 class Field:
     """One column of a report type: our name, Arrow-like type, and whether it may be summed over merged dimensions.
 
-    ``kind`` is ``string``, ``date``, ``int64`` or ``decimal(18,6)``. ``role`` is ``key``, ``attribute`` or ``metric``.
+    ``kind`` is ``string``, ``date``, ``int64``, ``decimal(18,6)`` or ``list<string>``. ``role`` is ``key``,
+    ``attribute`` or ``metric``.
     ``standard`` columns are fetched by default and always present in the file; others are asked for by name.
     """
 

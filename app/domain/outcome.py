@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import batching, circuits, closing, coverage, dispatch, events, jobs, lifecycle, refit, relook, retry
+from app.domain import (
+    batching,
+    bygone,
+    circuits,
+    closing,
+    coverage,
+    dispatch,
+    events,
+    jobs,
+    lifecycle,
+    refit,
+    relook,
+    retry,
+    tables,
+)
 from app.domain.coverage import day_state
 from app.domain.errors import ErrorClass, Failure, Throttle
 from app.domain.messages import StepOutcome, StoredFile
@@ -229,9 +243,12 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
     if report.retention_days > 0:
         oldest = day_of(state.now, batch.connector.time_zone) - report.retention_days - _PAST_RETENTION_DAYS
         new = coverage.forget(new, oldest)
+    bygone.begin(state, batch)
     state.put(f"c/{new.key}", new)
     relook.moved(state, new.key, Days(file.start, file.end))
-    _announce(state, batch, replace(file, columns_absent=lacking), before, version)
+    if not tables.is_table(batch.connector.connector_type):
+        # Nothing in that event tells one set of ranges from another: a loader would delete the rows of all others.
+        _announce(state, batch, replace(file, columns_absent=lacking), before, version)
     _measure(state, batch)
     closing.charge_members(state, batch, attempts=1)
     ms = _execution_ms(batch, outcome)

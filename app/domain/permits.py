@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import booking, circuits, dispatch, health, ledger, loose, rate_limit, reserve, usage
+from app.domain import booking, bygone, circuits, dispatch, health, ledger, loose, rate_limit, reserve, usage
 from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.messages import Answer, Ask, Returned
@@ -108,6 +108,7 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     if message.data:
         data: DataSet = state.data_set(batch.data_set)
         data = replace(data, last_version=data.last_version + 1)
+        bygone.begin(state, batch)
         state.put(f"c/{data.key}", data)
         batch = replace(batch, version=data.last_version, read_at=state.now)
     state.put_batch(batch)

@@ -14,6 +14,7 @@ from typing import Any
 from app.domain import (
     batching,
     booking,
+    bygone,
     circuits,
     closing,
     dispatch,
@@ -45,6 +46,7 @@ def step(state: State, messages: Sequence[tuple[Any, int]]) -> Changes:
         state.now = max(state.now, at)
         if state.restored:
             leases.renew_all(state)
+            bygone.restored(state)
         HANDLERS[type(message)](state, message)
     advance(state)
     _show(state)
@@ -146,7 +148,7 @@ def _tick(state: State, message: Tick) -> None:
 
 
 def _come_due(state: State) -> None:
-    alive = len(state.requests) + len(state.batches) + len(state.marks) + len(state.permits)
+    alive = len(state.requests) + len(state.batches) + len(state.marks) + len(state.permits) + len(state.data_sets)
     if len(state.due) > 1_000 + 8 * alive:
         _forget_reminders(state)
     while state.due and state.due[0][0] <= state.now:
@@ -158,7 +160,7 @@ def _forget_reminders(state: State) -> None:
     """Reminders of what is gone: a deadline a year ahead would stay for a year after its request ended."""
     tables: dict[str, Any] = {
         "batch": state.batches, "deadline": state.requests, "mark": state.marks, "permit": state.permits,
-        "circuit": state.circuits,
+        "circuit": state.circuits, "table": state.data_sets,
         "window": state.books.windows,
     }  # fmt: skip
     state.due = [entry for entry in state.due if entry[2] in tables[entry[1]]]
@@ -250,5 +252,6 @@ DUE: dict[str, Callable[[State, str], None]] = {
     "deadline": _deadline_due,
     "mark": _mark_due,
     "permit": permits.forget_permit,
+    "table": bygone.due,
     "window": booking.close_windows,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.domain import tables
 from app.domain.coverage import Run
 from app.domain.messages import Accept
 from app.domain.model import ConnectorFacts, Days
@@ -102,7 +103,8 @@ class Batch:
 
     @property
     def data_set(self) -> str:
-        return f"{self.connector.connector_id}|{self.report_type}"
+        facts = self.connector
+        return tables.data_set_key(facts.connector_id, facts.connector_type, self.report_type, self.extras)
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,10 @@ class State:
         self.pace.fetch_ended(batch_id)
         self.polls.pop(batch_id, None)
         self.told.pop(batch_id, None)
-        self.open_batches.get(row.data_set, {}).pop(batch_id, None)
+        mine = self.open_batches.get(row.data_set, {})
+        mine.pop(batch_id, None)
+        if not mine:
+            self.open_batches.pop(row.data_set, None)
         self.near.drop(batch_id)
         self.queue.wake(("data", row.data_set))
         self.in_flight.get(row.connector.connector_type, {}).pop(batch_id, None)

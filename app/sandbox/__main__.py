@@ -39,7 +39,8 @@ def main(
     quirk: Annotated[list[str] | None, typer.Option(help="dash, unknown or threshold; may be repeated.")] = None,
     log_file: Annotated[Path | None, typer.Option("--log", help="Append one JSON line per call here.")] = None,
 ) -> None:
-    """Simulates DV360, Google Ads, The Trade Desk, Meta and their token endpoints on two ports of 127.0.0.1."""
+    """Simulates DV360, Google Ads, Google Sheets, The Trade Desk, Meta and their token endpoints on two ports of
+    127.0.0.1."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = SandboxSettings(
         seed=seed,

@@ -37,6 +37,9 @@ async def send_blocks(
 
 async def damaged(request: web.Request, answer: web.Response, rule: FaultRule) -> web.StreamResponse:
     """A finished answer, sent as the rule says; ``cut`` announces the full length and drops the connection half-way."""
+    if rule.fault == "lost":
+        _reset(request)
+        return answer
     body = answer.body if isinstance(answer.body, bytes) else b""
     spoilt = web.StreamResponse(status=answer.status, headers=_headers(answer.headers, rule))
     if rule.fault in ("cut", "drip"):

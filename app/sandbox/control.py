@@ -17,6 +17,7 @@ from app.sandbox.google_ads import doors as google_ads
 from app.sandbox.google_errors import json_answer
 from app.sandbox.meta import doors as meta
 from app.sandbox.quotas import change_rule, snapshot
+from app.sandbox.sheets import doors as sheets
 from app.sandbox.ttd import doors as ttd
 from app.sandbox.world import WORLD, World, reset_world
 
@@ -37,6 +38,7 @@ _PROVIDERS: Mapping[str, _Provider] = {
     "google_ads": _Provider(google_ads.truth, google_ads.restate_days, google_ads.figures),
     "ttd": _Provider(ttd.truth, ttd.restate_days, ttd.figures),
     "meta": _Provider(meta.truth, meta.restate_days, meta.figures),
+    "sheets": _Provider(sheets.truth, sheets.restate_days, sheets.figures),
 }
 
 

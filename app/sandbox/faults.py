@@ -35,8 +35,8 @@ BEFORE = frozenset(
     }
 )
 """Answered instead of the route's own answer; what the route would have changed at the provider does not happen."""
-AFTER = frozenset({"wrong_content_type", "cut", "truncate", "drip", "wrong_encoding", "duplicate_headers"})
-"""The route does its work, then its answer is damaged on the way out."""
+AFTER = frozenset({"wrong_content_type", "cut", "truncate", "drip", "wrong_encoding", "duplicate_headers", "lost"})
+"""The route does its work, then its answer is damaged on the way out, or never sent: ``lost``."""
 OTHER = frozenset({"slow", "failed_report", "stuck_report", "skipped_report", "less_data", "access_denied"})
 """``slow`` delays, then all is as usual; the others are decided by the route itself. Meta alone knows
 ``skipped_report`` and ``less_data``, which wants a smaller page."""

@@ -26,6 +26,7 @@ from app.sandbox.meta import doors as meta
 from app.sandbox.meta.figures import TruthRow as MetaTruthRow
 from app.sandbox.quotas import change_rule, snapshot
 from app.sandbox.settings import SandboxSettings, provider_env
+from app.sandbox.sheets.spreadsheets import Sheet, spreadsheet
 from app.sandbox.ttd import doors as ttd
 from app.sandbox.ttd.figures import TruthRow as TtdTruthRow
 from app.sandbox.ttd.tokens import long_lived
@@ -132,6 +133,12 @@ class RunningSandbox:
     def restate_ttd(self, advertiser_id: str, start: date, end: date) -> None:
         """Change the figures of these days, both included."""
         ttd.restate_days(self.world, {"advertiser_id": advertiser_id}, start, end)
+
+    def sheet(self, spreadsheet_id: str, title: str) -> Sheet:
+        """A sheet as it is now; what a test sets in its cells is there for whoever reads next."""
+        found = spreadsheet(self.world.sheets, self.world.settings.seed, spreadsheet_id).sheet(title)
+        assert found is not None, title
+        return found
 
     def ttd_token(self, user: str) -> str:
         """The long-lived token of that user."""

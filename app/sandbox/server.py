@@ -29,6 +29,7 @@ from app.sandbox.meta import oauth as meta_oauth
 from app.sandbox.meta import routes as meta
 from app.sandbox.quotas import count_call
 from app.sandbox.settings import SandboxSettings
+from app.sandbox.sheets import routes as sheets
 from app.sandbox.ttd import files as ttd_files
 from app.sandbox.ttd import routes as ttd
 from app.sandbox.world import CALL, FAULT, WORLD, Route, World, new_world
@@ -42,6 +43,7 @@ API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
     meta_oauth.routes,
     meta.routes,
     csv_https.routes,
+    sheets.routes,
 )
 STORAGE_ROUTES: tuple[Callable[[], list[Route]], ...] = (storage.routes, ttd_files.routes)
 _CONTROL = "/_sandbox/"

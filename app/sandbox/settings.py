@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from app.sandbox.dv360.state import Duration, Fixed, Quirks
 from app.sandbox.quotas import GOOGLE_QUOTAS, META_QUOTAS, QuotaRule
+from app.sandbox.sheets.quotas import SHEETS_QUOTAS
 from app.sandbox.ttd.quotas import TTD_QUOTAS
 
 _CSV_QUOTAS = (QuotaRule("csv_files", "csv_files", "application", 60, 60.0),)
-QUOTAS: tuple[QuotaRule, ...] = (*GOOGLE_QUOTAS, *TTD_QUOTAS, *META_QUOTAS, *_CSV_QUOTAS)
+QUOTAS: tuple[QuotaRule, ...] = (*GOOGLE_QUOTAS, *TTD_QUOTAS, *META_QUOTAS, *SHEETS_QUOTAS, *_CSV_QUOTAS)
 """What all providers count."""
 
 CLIENT_ID = "sandbox-client"
@@ -59,7 +60,7 @@ def provider_env(
 ) -> dict[str, str]:
     """The environment that makes a worker take this sandbox for the providers and their token endpoints."""
     dv360, google = "CONNECTOR__PROVIDERS__DV360__", "CONNECTOR__PROVIDERS__GOOGLE__"
-    google_ads = "CONNECTOR__PROVIDERS__GOOGLE_ADS__"
+    google_ads, sheets = "CONNECTOR__PROVIDERS__GOOGLE_ADS__", "CONNECTOR__PROVIDERS__SHEETS__"
     ttd, meta = "CONNECTOR__PROVIDERS__TTD__", "CONNECTOR__PROVIDERS__META__"
     csv_https = "CONNECTOR__PROVIDERS__CSV_HTTPS__"
     return {
@@ -69,6 +70,8 @@ def provider_env(
         f"{dv360}ALLOW_PRIVATE_HOSTS": "true",
         f"{google_ads}API_URL": f"{api_url}/googleads/v26/",
         f"{google_ads}ALLOW_PRIVATE_HOSTS": "true",
+        f"{sheets}API_URL": f"{api_url}/sheets/v4/spreadsheets/",
+        f"{sheets}ALLOW_PRIVATE_HOSTS": "true",
         f"{ttd}API_URL": f"{api_url}/ttd/v3/",
         f"{ttd}DOWNLOAD_HOSTS": urlsplit(storage_url).netloc,
         f"{ttd}ALLOW_PRIVATE_HOSTS": "true",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from app.sandbox.google_oauth.state import OAuthState, new_oauth
 from app.sandbox.meta.state import MetaState, new_meta
 from app.sandbox.quotas import QuotaState, new_quotas
 from app.sandbox.settings import SandboxSettings
+from app.sandbox.sheets.spreadsheets import SheetsState
 from app.sandbox.ttd import state as ttd_state
 
 
@@ -36,6 +37,7 @@ class World:
     ttd: ttd_state.TtdState
     meta: MetaState
     meta_oauth: OAuthState
+    sheets: SheetsState = field(default_factory=SheetsState)
     faults: tuple[FaultRule, ...] = ()
     api_url: str = ""
     storage_url: str = ""
@@ -72,6 +74,7 @@ def reset_world(world: World) -> None:
     world.ttd = ttd_state.emptied(world.ttd, world.settings.seed)
     world.meta = replace(new_meta(0, world.meta.campaigns, world.meta.duration), next_id=world.meta.next_id)
     world.meta_oauth = new_oauth(world.settings.seed, world.settings.clients, world.meta_oauth.expires_in)
+    world.sheets = SheetsState(world.sheets.leads)
     world.faults = ()
     world.log.calls.clear()
 

@@ -37,6 +37,9 @@ _TYPED: Final = re.compile(r"[^\x00-\x1f\x7f]{1,1024}")
 _CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 _NAME_LIMIT: Final = 255
 _AD_ACCOUNT: Final = re.compile(r"(act_)?[0-9]{1,32}", re.ASCII)
+_SPREADSHEET: Final = re.compile(
+    r"https://docs\.google\.com/spreadsheets/(?:u/[0-9]/)?d/([\w-]{1,128})(?:[/?#].*)?|([\w-]{1,128})", re.ASCII
+)
 _CUSTOMER: Final = re.compile(r"[0-9]{3}-[0-9]{3}-[0-9]{4}|[0-9]{10}", re.ASCII)
 
 
@@ -102,12 +105,14 @@ async def add_connector(
     first two; for CSV_HTTPS an ``api_key``, its bearer token. ``subject`` names the provider's user; connectors given
     the same secret share one without it. ``manager_id`` is the Google Ads manager through which the account is reached;
     without it, directly. A Google Ads id may be given as the provider shows it, 123-456-7890: it is kept without the
-    dashes, and a Meta id without its ``act_``. Raises ``BadConnector``, and what ``stores`` and ``publish`` raise.
+    dashes, a Meta id without its ``act_``, and of the address of a Google spreadsheet its id. Raises
+    ``BadConnector``, and what ``stores`` and ``publish`` raise.
     """
     faults = [
         *_account_faults(org_id, connector_type, account_id, time_zone, currency),
         *_customer_faults(connector_type, account_id, manager_id),
         *_ad_account_faults(connector_type, account_id),
+        *_spreadsheet_faults(connector_type, account_id),
         *_credential_faults(connector_type, credentials),
     ]
     if faults:
@@ -120,6 +125,8 @@ async def add_connector(
         account_id, manager_id = account_id.replace("-", ""), (manager_id or "").replace("-", "") or None
     if connector_type == ConnectorType.META:
         account_id = account_id.removeprefix("act_")
+    if connector_type == ConnectorType.SHEETS and (found := _SPREADSHEET.fullmatch(account_id)):
+        account_id = found[1] or found[2]
     stored = await stores.add(
         org_id=org_id,
         connector_type=connector_type,
@@ -175,6 +182,12 @@ def _ad_account_faults(connector_type: str, account_id: str) -> list[Fault]:
     if connector_type != ConnectorType.META or _AD_ACCOUNT.fullmatch(account_id):
         return []
     return [Fault("invalid_account_id", "/account_id", "must be the digits of an ad account, with or without act_")]
+
+
+def _spreadsheet_faults(connector_type: str, account_id: str) -> list[Fault]:
+    if connector_type != ConnectorType.SHEETS or _SPREADSHEET.fullmatch(account_id):
+        return []
+    return [Fault("invalid_account_id", "/account_id", "must be the id of a spreadsheet, or its address in a browser")]
 
 
 def _credential_faults(connector_type: str, credentials: object) -> list[Fault]:

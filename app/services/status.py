@@ -13,6 +13,7 @@ from typing import Any
 
 from app.domain.messages import Accept, RequestView
 from app.domain.model import PRIORITY_CLASS, RequestState
+from app.domain.tables import is_table
 
 PRIORITY_NAME: Mapping[int, str] = {number: name for name, number in PRIORITY_CLASS.items()}
 COST_UNIT = "calls"
@@ -147,7 +148,7 @@ def _result(view: RequestView) -> dict[str, Any] | None:
 
 
 def _range(view: RequestView) -> dict[str, str] | None:
-    if view.start <= 0 or view.end <= 0:
+    if is_table(view.connector_type) or view.start <= 0 or view.end <= 0:
         return None
     return {"start": date.fromordinal(view.start).isoformat(), "end": date.fromordinal(view.end).isoformat()}
 

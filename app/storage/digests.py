@@ -70,6 +70,8 @@ class DayDigests:
             return column.view(pa.int32()).cast(pa.int64()).view(pa.uint64())
         if pa.types.is_decimal(kind):
             return column.cast(pa.decimal64(kind.precision, kind.scale)).view(pa.int64()).view(pa.uint64())
+        if pa.types.is_list(kind):
+            return pa.array(self._hashes(repr(texts).encode() for texts in column.to_pylist()), pa.uint64())
         encoded = column.dictionary_encode()
         words = encoded.dictionary.cast(pa.binary()).to_pylist()
         return pa.array(self._hashes(words), pa.uint64()).take(encoded.indices)

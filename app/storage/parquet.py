@@ -26,7 +26,13 @@ from app.storage.digests import DayDigests
 ROW_GROUP = 20_000
 META = b"connector_service"
 _EPOCH = date(1970, 1, 1).toordinal()
-_KINDS = {"string": pa.string(), "date": pa.date32(), "int64": pa.int64(), "decimal(18,6)": pa.decimal128(18, 6)}
+_KINDS = {
+    "string": pa.string(),
+    "date": pa.date32(),
+    "int64": pa.int64(),
+    "decimal(18,6)": pa.decimal128(18, 6),
+    "list<string>": pa.list_(pa.string()),
+}
 _TOTALS = ("impressions", "clicks", "spend")
 # A provider's totals are sums of figures it has not rounded yet: half a cent, and half of the last place per row.
 _CENT = Decimal("0.005")

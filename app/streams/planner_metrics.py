@@ -19,6 +19,7 @@ from app.domain.messages import Event, RequestView, StepOutcome
 from app.domain.model import INBOX_PARTITION, PRIORITY_CLASS, Days, Priority
 from app.domain.rate_limit import Bucket, Limits
 from app.domain.state import Changes, State
+from app.domain.tables import data_set_key
 from app.streams.ownership import Owner
 from app.telemetry.metrics import Metrics
 
@@ -171,7 +172,7 @@ def _reused_days(state: State, view: RequestView) -> int:
     days = Days(view.start, view.end)
     if view.started_at is None:
         return len(days)
-    data = state.data_set(f"{view.connector_id}|{view.report_type}")
+    data = state.data_set(data_set_key(view.connector_id, view.connector_type, view.report_type, view.fields))
     parts = (run.days.clip(days) for run in data.runs if run.read_at < view.started_at)
     return sum(len(part) for part in parts if part is not None)
 

@@ -16,6 +16,7 @@ from app.connectors.dv360.client import Dv360Connector
 from app.connectors.dv360.reports import HEADERS, REPORTS, query
 from app.connectors.google_ads import reports as google_ads
 from app.connectors.meta import reports as meta
+from app.connectors.sheets import reports as sheets
 from tests.connectors.ads import ads_offer
 from tests.connectors.support import offer
 
@@ -41,9 +42,17 @@ def test_key_of_campaigns() -> None:
     assert schemas.load("account_performance").key == ("connector_id", "date")
 
 
+def test_key_and_columns_of_tables() -> None:
+    schema = schemas.load("table")
+    assert schema.key == ("connector_id", "date", "range", "row")
+    assert {column.kind for column in schema.columns if column.name in ("cells", "kinds")} == {"list<string>"}
+    assert all(column.standard and not column.nullable for column in schema.columns)
+    assert [column.name for column in sheets.TABLE.fields] == [column.name for column in schema.columns]
+
+
 def test_every_file_is_a_schema_that_loads() -> None:
     files = sorted(path.name for path in schemas.FOLDER.glob("*.json"))
-    assert files == sorted(f"{name}.v1.json" for name in NAMES)
+    assert files == sorted(f"{name}.v1.json" for name in (*NAMES, "table"))
 
 
 @pytest.mark.parametrize(

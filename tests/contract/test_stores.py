@@ -211,6 +211,29 @@ async def test_a_meta_account_takes_a_users_token_or_a_systems_and_is_kept_by_it
     }
 
 
+async def test_a_spreadsheet_is_kept_by_its_id_however_it_is_named() -> None:
+    stored = Stored()
+    address = "https://docs.google.com/spreadsheets"
+    for account in (
+        "1a_B-c",
+        f"{address}/d/1a_B-c",
+        f"{address}/d/1a_B-c/edit#gid=0",
+        f"{address}/u/1/d/1a_B-c/edit?x=1",
+    ):
+        await connect(stored, {"refresh_token": "1//canary"}, connector_type="SHEETS", account_id=account)
+    assert [(given["provider"], given["account_id"]) for given in stored.given] == [("google", "1a_B-c")] * 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "1a/b", "1a b", "1a\n", "https://docs.google.com/document/d/1a/edit", "https://x.example/spreadsheets/d/1a",
+     "http://docs.google.com/spreadsheets/d/1a", "https://docs.google.com/spreadsheets/d/", "1" * 129],
+)  # fmt: skip
+async def test_other_texts_name_no_spreadsheet(text: str) -> None:
+    found = await refused({"refresh_token": "1//x"}, connector_type="SHEETS", account_id=text)
+    assert found == {("invalid_account_id", "/account_id")}
+
+
 @pytest.mark.parametrize("text", ["", "act_", "act_45x", "ACT_4567", "act_act_4567", "4567\n", "shop", "1" * 33])
 async def test_other_texts_name_no_meta_account(text: str) -> None:
     found = await refused({"refresh_token": "EAA"}, connector_type="META", account_id=text)

@@ -16,6 +16,7 @@ from app.sandbox.world import World
 from tests.connectors.ads import ads_offer
 from tests.connectors.csv_server import csv_offer
 from tests.connectors.meta import meta_offer
+from tests.connectors.sheets import BOOK, REQUEST, sheets_offer
 from tests.connectors.support import offer
 from tests.connectors.ttd import ttd_offer
 
@@ -50,6 +51,15 @@ def _links(world: World, call: str) -> None:
 
 async def _accounts(connector: Connector, calls: Calls) -> object:
     return await connector.accounts(calls)
+
+
+def _write(mode: str) -> Apart:
+    async def made(connector: Any, calls: Calls) -> object:
+        return await connector.write(
+            spreadsheet_id=BOOK, request_id=REQUEST, target="Leads!A1", mode=mode, rows=[["a", 1]], calls=calls
+        )
+
+    return made
 
 
 SUBJECTS: Mapping[str, Subject] = {
@@ -109,6 +119,24 @@ SUBJECTS: Mapping[str, Subject] = {
             ("ttd.schedule", "503"),
         ),
         prepare=_links,
+    ),
+    "SHEETS": Subject(
+        sheets_offer,
+        {
+            "stamp": "GET .*/developerMetadata/",
+            "read": "GET .*/values",
+            "update": "PUT .*/values/",
+            "append": "POST .*:batchUpdate$",
+            "metadata": "GET .*/spreadsheets/[^/]+$",
+        },
+        (
+            ("sheets.values_batch_get", "429"),
+            ("sheets.values_batch_get", "403_rate"),
+            ("sheets.values_batch_get", "token_expired"),
+            ("sheets.values_batch_get", "403_permission"),
+            ("sheets.values_batch_get", "503"),
+        ),
+        {"append": _write("append"), "update": _write("update")},
     ),
     "CSV_HTTPS": Subject(
         lambda: csv_offer(**DAYS),

@@ -183,6 +183,7 @@ def test_a_type_without_an_adapter_may_be_connected_and_its_owner_is_told(
         return replace(facts(), connector_type="SHEETS")
 
     monkeypatch.setattr("app.cli.connectors._add", add)
+    monkeypatch.setattr("app.connectors.registry.connectors_of", lambda _: {"DV360": None})
     path = tmp_path / "grant.json"
     path.write_text("{}")
     arguments = ["--org", "1", "--type", "sheets", "--account", "1", "--credentials", str(path)]

@@ -75,6 +75,22 @@ def test_full_days_end_yesterday_in_the_account_s_zone(
     assert sent(door)["connector_id"] == CONNECTOR
 
 
+def test_a_table_is_asked_for_without_days(ask: Run, door: Door) -> None:
+    for who in (("--connector", CONNECTOR), ("--type", "DV360", "--account", "4567")):
+        assert ask("fetch", *who, "--report", "table", "--fields", "Leads!A1:D, 'Budget Plan'!A:B")[0] == 0
+        assert sent(door) == {
+            "connector_id": CONNECTOR,
+            "report_type": "table",
+            "priority": "normal",
+            "fields": ["Leads!A1:D", "'Budget Plan'!A:B"],
+        }
+
+
+def test_days_of_a_table_are_for_the_service_to_refuse(ask: Run, door: Door) -> None:
+    assert ask("fetch", "--connector", CONNECTOR, "--report", "table", *RANGE)[0] == 0
+    assert sent(door)["date_range"] == {"start": "2025-12-01", "end": "2025-12-07"}
+
+
 def test_a_range_without_an_end_ends_yesterday(ask: Run, door: Door) -> None:
     assert ask("fetch", "--connector", CONNECTOR, "--start", "2025-12-01")[0] == 0
     yesterday = datetime.now(ZoneInfo("Europe/Berlin")).date() - timedelta(days=1)

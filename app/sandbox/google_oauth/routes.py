@@ -127,14 +127,14 @@ def identify(world: World, request: web.Request, call: Call) -> None:
     call.user = access.user if access else "unauthenticated"
 
 
-def guard(scope: str) -> Callable[[World, web.Request], web.Response | None]:
-    """A check that the token lives and holds ``scope``."""
+def guard(*scopes: str) -> Callable[[World, web.Request], web.Response | None]:
+    """A check that the token lives and holds one of ``scopes``."""
 
     def check(world: World, request: web.Request) -> web.Response | None:
         access = bearer_of(world, request)
         if access is None or not oauth.is_living(world.oauth, access, world.now().unix):
             return unauthenticated()
-        return None if scope in access.scope.split() else scope_missing(request.path)
+        return scope_missing(request.path) if set(scopes).isdisjoint(access.scope.split()) else None
 
     return check
 

@@ -20,7 +20,9 @@ import orjson
 REPORTS_SCOPE = "https://www.googleapis.com/auth/doubleclickbidmanager"
 ENTITIES_SCOPE = "https://www.googleapis.com/auth/display-video"
 ADS_SCOPE = "https://www.googleapis.com/auth/adwords"
-ALL_SCOPES = f"{REPORTS_SCOPE} {ENTITIES_SCOPE} {ADS_SCOPE}"
+SHEETS_SCOPE = "https://www.googleapis.com/auth/spreadsheets"
+SHEETS_READ_SCOPE = f"{SHEETS_SCOPE}.readonly"
+ALL_SCOPES = f"{REPORTS_SCOPE} {ENTITIES_SCOPE} {ADS_SCOPE} {SHEETS_SCOPE}"
 CODE_SECONDS = 600
 
 _REFRESH = re.compile(r"1//sandbox-(?P<user>.+?)(?:\.g(?P<generation>\d+))?")

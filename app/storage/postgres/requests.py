@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.domain.messages import RequestView
 from app.domain.model import SQL_PRIORITY, Days
+from app.domain.tables import is_table
 from app.ports import PageKey, Wanted
 from app.storage.postgres.database import Database, plain
 from app.storage.postgres.queries import statements
@@ -98,7 +99,7 @@ def _params(view: RequestView, days: Days) -> dict[str, Any]:
         "org_id": view.org_id,
         "connector_id": view.connector_id,
         "report_type": view.report_type,
-        "date_range": {"start": days.first, "end": days.last},
+        "date_range": None if is_table(view.connector_type) else {"start": days.first, "end": days.last},
         "fields": list(view.fields),
         "execution_time_ms": view.execution_time_ms,
         "max_age_s": view.max_age_s,

@@ -1,0 +1,1 @@
+"""Google Sheets: tables read, rows written, REST v4."""

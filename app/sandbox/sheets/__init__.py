@@ -1,0 +1,1 @@
+"""Google Sheets: spreadsheets, their values, and developer metadata."""
