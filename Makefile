@@ -11,8 +11,8 @@ READY := .venv/.ready
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 FAST := $(wildcard tests/unit tests/property)
-ALONE := tests/unit tests/property tests/connectors tests/sandbox
-SERVED := tests/contract tests/docs tests/integration tests/e2e
+ALONE := tests/unit/ tests/property/ tests/connectors/ tests/recordings/ tests/sandbox/
+SERVED := $(filter-out $(ALONE) tests/bench/ tests/__pycache__/,$(wildcard tests/*/))
 F ?= all
 ARGS ?=
 
