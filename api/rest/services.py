@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,11 @@ OwnConnectors = Callable[[int], Awaitable[Sequence[ConnectorFacts]]]
 def fetch_command_as_avro(record: Mapping[str, Any]) -> bytes:
     """A plain fetch command record as a value of the command topic."""
     return encode_avro("FetchCommand", record)
+
+
+def write_command_as_avro(record: Mapping[str, Any]) -> bytes:
+    """A plain write command record as a value of the command topic."""
+    return encode_avro("WriteCommand", record)
 
 
 def cancel_command_as_avro(record: Mapping[str, Any]) -> bytes:
@@ -160,12 +166,15 @@ class RestServices:
     verifier: TokenVerifier
     clock: Clock
     catalogue: Catalogue
+    writers: AbstractSet[str] = frozenset()
+    """Connector types that can be written to."""
     connectors_of: OwnConnectors = no_connectors
     boards: PlannerBoards = field(default_factory=NoBoards)
     peers: Peers = field(default_factory=Peers)
     heard: LastHeard = field(default_factory=LastHeard)
     schema: Callable[[str], str | None] = schema_text
     encode: Callable[[Mapping[str, Any]], bytes] = fetch_command_as_avro
+    encode_write: Callable[[Mapping[str, Any]], bytes] = write_command_as_avro
     alive: Callable[[], bool] = lambda: True
     version: str = "0.1.0"
     decide_within_s: float = 2.0

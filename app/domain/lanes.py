@@ -9,10 +9,11 @@ from typing import Any
 from app.domain.ranked import Ranked
 
 Key = tuple[int, int, int, str]
-LaneId = tuple[int, str, str]
+LaneId = tuple[int, str, str, bool]
 Reason = Mapping[str, Any]
 Topic = tuple[str, str]
-"""What a parked lane or held batch waits for: ``("bucket", key)``, ``("slots", account)``, ``("data", data set)``."""
+"""What a parked lane or held batch waits for: ``("bucket", key)``, ``("slots", account)``, ``("data", data set)``,
+``("write", batch)``: that it is the first of its spreadsheet."""
 
 UNIT = 1_000_000
 """Virtual time of one call at weight 1."""
@@ -31,7 +32,8 @@ class Fairness:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """Ready batches of one organisation, account and user; held ones are counted in ``size`` and not in ``keys``."""
+    """Ready batches of one organisation, account and user, reads or writes; held ones are counted in ``size``, not in
+    ``keys``."""
 
     lane_id: LaneId
     weight: int

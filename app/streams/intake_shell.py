@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -66,11 +67,12 @@ class IntakeShell:
         self, *, names: Names, publisher: Publisher, catalogue: Catalogue, replica: Mapping[str, ConnectorFacts],
         find_connector: FindConnector, known_bodies: KnownBodies, known_here: Callable[[str], bool],
         now: Callable[[], int], pace: Pace, crash: CrashPoint, metrics: Metrics,
+        writers: AbstractSet[str] = frozenset(),
     ) -> None:  # fmt: skip
         self._names, self._publisher, self._catalogue, self._replica = names, publisher, catalogue, replica
         self._find_connector, self._known_bodies, self._crash = find_connector, known_bodies, crash
         self._known_here, self._now = known_here, now
-        self._pace, self._metrics = pace, metrics
+        self._pace, self._metrics, self._writers = pace, metrics, writers
 
     async def run(self, stream: Any) -> None:
         """The agent's body."""
@@ -171,7 +173,9 @@ class IntakeShell:
             connector=connector,
             catalogue=self._catalogue,
             today=intake.today_at(item.at),
+            writers=self._writers,
             traceparent=_traceparent(item.record),
+            source=(item.record.topic, item.record.partition, item.record.offset),
         )
         if isinstance(verdict, Refused):
             return self._refuse(item, verdict, connector, known)
@@ -186,8 +190,6 @@ class IntakeShell:
         if body is not None:
             fault = Fault("idempotency_mismatch", "/request_id", "This id belongs to another request; use a new one.")
             return [self._dead(item, intake.refused(None, (fault,)))]
-        r = item.record
-        accept = replace(accept, source=(r.topic, r.partition, r.offset))
         return [Record(self._names.planner, internal.dump(accept), None, _inbox_of(accept.connector))]
 
     def _refuse(
