@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -113,7 +113,9 @@ class Published:
 
     def note(self, accept: Accept) -> None:
         """The broker has it. The first command with an id counts, as it does on the topic."""
-        self._accepted.setdefault(accept.request_id, accept)
+        # Without the rows of a write: ten thousand of those would be ten gigabytes.
+        bare = accept if accept.write is None else replace(accept, write=replace(accept.write, rows=""))
+        self._accepted.setdefault(accept.request_id, bare)
         if len(self._accepted) > self._most:
             self._accepted.popitem(last=False)
 

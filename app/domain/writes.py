@@ -17,8 +17,9 @@ from app.domain.sheets import WRITE
 from app.domain.state import State
 
 MAX_CELLS = 20_000
-MAX_BYTES = 1_000_000
-"""Of the rows as JSON. Google advises bodies of 2 MB, and a cell adds about 45 bytes to its value there."""
+MAX_BYTES = 900_000
+"""Of the rows as JSON. Google advises bodies of 2 MB, and a cell adds about 45 bytes to its value there; as Avro, where
+a short number takes five bytes more, they still fit into a record of 1 MiB."""
 MAX_LIVE_BYTES = 256_000_000
 """Of the rows of all writes of a connector type that have not ended: they are in the planner's memory."""
 WAITS = "earlier_write"
@@ -129,4 +130,9 @@ def told(state: State, request: Request) -> dict[str, Any] | None:
     write = request.accept.write
     if write is None:
         return None
-    return {"target": write.target, "mode": write.mode, "rows": write.count, "sent": sent(state, request)}
+    return facts_of(write, sent=sent(state, request))
+
+
+def facts_of(write: Write, *, sent: bool) -> dict[str, Any]:
+    """A write without its rows, as views have it."""
+    return {"target": write.target, "mode": write.mode, "rows": write.count, "sent": sent}
