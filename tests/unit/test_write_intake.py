@@ -149,3 +149,25 @@ def test_every_cell_arrives_as_it_was_sent(rows: list[list[Any]]) -> None:
         write = Write(REQUEST, command.target, command.mode, len(rows), text_of(command.rows))
         read = internal.load_row("w/x", internal.dump_row(write) or b"")
         assert exact(rows_of(read.rows)) == exact(rows)
+
+
+async def test_large_records_go_on_in_portions_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two hundred megabytes of rows would be judged in one go, and nobody else of the worker would move."""
+    large = [record(encode_json("WriteCommand", named(n) | {"rows": [["x" * 40_000] * 10]}), n) for n in range(5)]
+    small = [record(encode_json("WriteCommand", named(n)), n) for n in range(5, 9)]
+    seen: list[list[int]] = []
+    forward = IntakeShell._forward
+
+    async def spied(self: IntakeShell, records: Sequence[Any]) -> None:
+        seen.append([r.offset for r in records])
+        await forward(self, records)
+
+    monkeypatch.setattr(IntakeShell, "_forward", spied)
+    sent = await handled(*large, *small)
+    assert seen == [[0, 1], [2, 3], [4, 5, 6, 7, 8]]
+    assert [internal.load(one.value).source[2] for one in sent] == list(range(9))
+
+
+def named(number: int) -> dict[str, Any]:
+    """The command under an id of its own."""
+    return BODY | {"request_id": f"req_{NOW:012x}7abc8{number:015x}"}

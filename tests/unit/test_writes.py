@@ -358,6 +358,13 @@ def test_a_write_is_never_answered_from_a_fetch_nor_joined() -> None:
     assert len(changes.offers) == 2
 
 
+def test_no_version_of_any_data_set_is_drawn_for_it() -> None:
+    state = planner()
+    (offer,) = take(state, write(1)).offers
+    take(state, replace(asked(offer), data=True))
+    assert state.data_sets == {}
+
+
 def test_one_call_carries_no_more_than_it_should() -> None:
     wide = WriteCommand(None, 1, "conn", "A!A1", "append", (tuple(range(writes.MAX_CELLS + 1)),))
     (fault,) = writes.size_faults(wide)
