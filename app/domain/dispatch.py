@@ -69,7 +69,7 @@ def _stopped(state: State, batch: Batch, account_full: bool) -> bool:
     if (reason := circuits.reason(state, batch.connector)) is not None:
         line.park(batch.batch_id, reason, [circuits.topic(batch.connector.account_id)])
     elif (reason := writes.kept(state, batch)) is not None:
-        line.hold(batch.batch_id, reason, topic=("write", batch.batch_id))
+        line.hold(batch.batch_id, reason)
     elif batch.data_set in state.moved or _in_flight(state, batch):
         # Of a data set that has moved on it may need nothing, and will be looked at again.
         reason = _reason("overlapping_fetch", None)

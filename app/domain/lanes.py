@@ -12,8 +12,7 @@ Key = tuple[int, int, int, str]
 LaneId = tuple[int, str, str, bool]
 Reason = Mapping[str, Any]
 Topic = tuple[str, str]
-"""What a parked lane or held batch waits for: ``("bucket", key)``, ``("slots", account)``, ``("data", data set)``,
-``("write", batch)``: that it is the first of its spreadsheet."""
+"""What a parked lane or held batch waits for: ``("bucket", key)``, ``("slots", account)``, ``("data", data set)``."""
 
 UNIT = 1_000_000
 """Virtual time of one call at weight 1."""

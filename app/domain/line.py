@@ -191,6 +191,11 @@ class Line:
         for one in list(self._topics.get(topic, ())):
             self._ready_again(one)
 
+    def wake_one(self, batch_id: str) -> None:
+        """The same of one batch that is held: thousands that wait for one another need no topic each."""
+        if (entry := self._entries.get(batch_id)) is not None:
+            self._ready_again(entry)
+
     def wake_due(self, now: int) -> None:
         """The same for those whose time has come, and the oldest rise."""
         while self._wakes and self._wakes[0][0] <= now:

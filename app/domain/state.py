@@ -209,7 +209,7 @@ class State:
     def wake_write(self, account_id: str) -> None:
         """The first write of a spreadsheet is looked at again."""
         if (first := self.sheets.first(account_id)) is not None:
-            self.queue.wake(("write", first))
+            self.queue.wake_one(first)
 
     def limits_of(self, connector: ConnectorFacts) -> Limits:
         return self.limits_of_type(connector.connector_type)
