@@ -27,12 +27,13 @@ from app.domain.lanes import Fairness
 from app.domain.messages import Offer, StepOutcome
 from app.domain.retry import RetryPolicy
 from app.domain.rules import ConnectorRules, Rules
+from app.domain.sheets import WRITE_CALLS
 from app.oauth.login_endpoint import LoginEndpoint
 from app.oauth.meta_endpoint import MetaTokenEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
-from app.ports import Clock, Connector, PlannerBoards
+from app.ports import Clock, Connector, PlannerBoards, Writer
 from app.services.board import Boards
 from app.services.fetching import run_step
 from app.storage.postgres.connectors import PostgresConnectorStore
@@ -77,6 +78,7 @@ def rules_of(settings: Settings, connectors: Mapping[str, Connector]) -> Rules:
                 quotas=effective_quotas(connector.quotas, settings),
                 steps=tuple(connector.steps),
                 minimum_calls=connector.minimum_calls,
+                write_calls=WRITE_CALLS if isinstance(connector, Writer) else {},
                 poll_schedule_s=tuple(connector.poll_schedule_s),
                 cost_per_call=f"{settings.cost_per_call.of(name):f}",
                 max_remote_jobs=settings.rate_limit.of(name).max_remote_jobs,
@@ -357,7 +359,7 @@ def _agents(
         names=names, publisher=publisher, catalogue=rules.catalogue, replica=follower.connectors,
         find_connector=stores.connectors.find, known_bodies=stores.history.known_bodies,
         known_here=follower.holds, now=clock.now,
-        pace=pace, crash=point, metrics=metrics,
+        pace=pace, crash=point, metrics=metrics, writers=rules.writers,
     )  # fmt: skip
     intake.register(topo.app, topo.commands, intake_shell.run)
     planner.register(topo.app, topo.planner, planner_shell.run)
@@ -382,6 +384,7 @@ def _rest(
         ),
         clock=clock,
         catalogue=rules.catalogue,
+        writers=rules.writers,
         alive=readiness.alive,
     )
 

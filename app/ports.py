@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from app.domain.commands import Cell
 from app.domain.ledger import LedgerRecord
 from app.domain.messages import Accept, Event, Offer, RequestView, StoredFile, Usage
 from app.domain.model import ConnectorFacts, Quota, ReportType
@@ -181,6 +182,27 @@ class Connector(Protocol):
 
     async def accounts(self, calls: Calls) -> Sequence[Account]:
         """The accounts that the grant behind ``calls`` can report on. Raises ``ProviderError``."""
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """A connector that can be written to as well; its calls are charged ``write``, and ``read`` for what they look
+    up."""
+
+    async def write(
+        self,
+        *,
+        spreadsheet_id: str,
+        request_id: str,
+        target: str,
+        mode: str,
+        rows: Sequence[Sequence[Cell]],
+        calls: Calls,
+    ) -> int:
+        """Writes the rows at ``target`` (``Sheet!A1``), ``mode`` ``append`` or ``update``; how many were written.
+
+        May be called again with the same ``request_id`` when nobody knows how it ended, and then writes nothing twice.
+        Raises ``ProviderError``."""
 
 
 class ResultsUnavailable(Exception):

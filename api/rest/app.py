@@ -8,9 +8,9 @@ from time import perf_counter
 
 from aiohttp import hdrs, web
 
-from api.rest import cancel, connectors, fetch, health, planner, queue, request_list, requests, schemas
+from api.rest import cancel, connectors, fetch, health, planner, queue, request_list, requests, schemas, write
 from api.rest.auth import Principal, authenticate, known
-from api.rest.body import LIMIT_BYTES
+from api.rest.body import WRITE_LIMIT_BYTES
 from api.rest.problem import Problem, from_http
 from api.rest.services import SERVICES, RestServices
 from app.telemetry.metrics import Metrics
@@ -37,6 +37,7 @@ def guarded(handler: Secured, scope: str) -> Handler:
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/api/v1/connectors/fetch", guarded(fetch.post, "fetch")),
+    ("POST", write.PATH, guarded(write.post, "connectors:write")),
     ("GET", connectors.PATH, guarded(connectors.get, "connectors:read")),
     ("GET", queue.PATH, guarded(queue.get, "connectors:read")),
     ("GET", requests.PATH, guarded(requests.get, "connectors:read")),
@@ -54,7 +55,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 def build_app(services: RestServices) -> web.Application:
     """The aiohttp application over these services; it opens nothing by itself."""
-    app = web.Application(client_max_size=LIMIT_BYTES)
+    app = web.Application(client_max_size=WRITE_LIMIT_BYTES)
     app[SERVICES] = services
     # Around each handler and not as a middleware, which costs a short answer a twentieth of its time.
     for method, path, handler in ROUTES:

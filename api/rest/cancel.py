@@ -24,13 +24,16 @@ from app.ports import BrokerUnavailable
 
 async def delete(request: web.Request, principal: Principal) -> web.Response:
     """200 with the state when the request is cancelled, also when it was before; 202 when nothing is decided in time;
-    409 when it has ended otherwise; 404 as for GET; 503 when the broker does not answer, or nobody knows."""
+    409 when it has ended otherwise, or is a write whose call may have left; 404 as for GET; 503 when the broker does
+    not answer, or nobody knows."""
     services: RestServices = request.app[SERVICES]
     parameters.given(request)
     request_id = asked_id(request)
     view = await find(services, request_id)
     if view is not None and view.org_id == principal.org_id and view.state in TERMINAL:
         return _ended(services, view)
+    if view is not None and view.org_id == principal.org_id:
+        _refuse_sent(view)
     await _publish(services, request, _command(services, request_id, view, principal.org_id))
     ended = await services.views.wait_until_ended(request_id, services.decide_within_s)
     if ended is not None:
@@ -66,9 +69,18 @@ def _ended(services: RestServices, view: RequestView) -> web.Response:
     return web.Response(body=services.bodies.of(view), headers=JSON)
 
 
+def _refuse_sent(view: RequestView) -> None:
+    """Raises ``Problem`` for a write that the planner would not take back."""
+    if view.write is not None and view.write["sent"]:
+        detail = "the write is under way: its call may have left, so that it cannot be cancelled"
+        raise Problem("already_running", detail, request_id=view.request_id)
+
+
 def _undecided(services: RestServices, request_id: str, view: RequestView | None, org_id: int) -> web.Response:
     # Who has not decided in time is not asked how it stands either.
     view = services.views.held(request_id) or view
+    if view is not None:
+        _refuse_sent(view)
     if view is None:
         body = services.published.body(request_id, org_id)
     else:

@@ -54,8 +54,9 @@ CATALOGUE: Mapping[str, ProblemType] = _types(
     _P("request_timeout", 408, "The body did not arrive in time", "Send it again, faster."),
     _P("connector_not_ready", 409, "The connector cannot fetch now", "Connect the account again."),
     _P("request_in_progress", 409, "The same request is being decided", "Ask again after `Retry-After` seconds."),
+    _P("already_running", 409, "The write is under way", "Wait for its end: its call may have left already."),
     _P("already_ended", 409, "The request has ended", "Nothing is left to cancel; `detail` says how it ended."),
-    _P("body_too_large", 413, "The body is too large", "Send at most 64 kB."),
+    _P("body_too_large", 413, "The body is too large", "Send at most 64 kB, and 1 MB of a write."),
     _P("unsupported_media_type", 415, "The body is not JSON", "Send `Content-Type: application/json`, not compressed."),
     _P("invalid_request", 422, "The request has faults", "Correct what `errors` lists and send it again."),
     _P("unknown_field", 422, "The body has an unknown field", "Remove it, or use the name that `detail` offers."),
@@ -74,6 +75,7 @@ CATALOGUE: Mapping[str, ProblemType] = _types(
     _P("queue_full", 429, "The queue is full", "Ask again after `Retry-After` seconds; nothing was queued."),
     _P("headers_too_large", 431, "The headers are too large", "Send smaller headers."),
     _P("internal", 500, "Something broke here", "Ask again; if it stays, give the operators the time of the call."),
+    _P("write_not_supported", 501, "The connector can only be read", "Write to a connector of Google Sheets."),
     _P("broker_unavailable", 503, "The broker did not answer", "Repeat it with the same `Idempotency-Key`."),
     _P("view_unavailable", 503, "Nobody can know right now", "Ask again after `Retry-After` seconds."),
     _P("keys_unavailable", 503, "Tokens cannot be checked right now", "Ask again after `Retry-After` seconds."),
@@ -137,6 +139,10 @@ def refusal(faults: Iterable[Fault]) -> Problem:
     codes = {f.code for f in listed}
     if codes & NOT_FOUND_CODES:
         return Problem("not_found")
+    if "write_not_supported" in codes:
+        # Whatever else is wrong: correcting it would change nothing.
+        listed = tuple(f for f in listed if f.code == "write_not_supported")
+        codes = {"write_not_supported"}
     slug = next(iter(codes)) if len(codes) == 1 else "invalid_request"
     if slug not in CATALOGUE:
         slug = "invalid_request"

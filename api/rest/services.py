@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -34,6 +35,11 @@ OwnConnectors = Callable[[int], Awaitable[Sequence[ConnectorFacts]]]
 def fetch_command_as_avro(record: Mapping[str, Any]) -> bytes:
     """A plain fetch command record as a value of the command topic."""
     return encode_avro("FetchCommand", record)
+
+
+def write_command_as_avro(record: Mapping[str, Any]) -> bytes:
+    """A plain write command record as a value of the command topic."""
+    return encode_avro("WriteCommand", record)
 
 
 def cancel_command_as_avro(record: Mapping[str, Any]) -> bytes:
@@ -107,7 +113,9 @@ class Published:
 
     def note(self, accept: Accept) -> None:
         """The broker has it. The first command with an id counts, as it does on the topic."""
-        self._accepted.setdefault(accept.request_id, accept)
+        # Without the rows of a write: ten thousand of those would be ten gigabytes.
+        bare = accept if accept.write is None else replace(accept, write=replace(accept.write, rows=""))
+        self._accepted.setdefault(accept.request_id, bare)
         if len(self._accepted) > self._most:
             self._accepted.popitem(last=False)
 
@@ -160,12 +168,15 @@ class RestServices:
     verifier: TokenVerifier
     clock: Clock
     catalogue: Catalogue
+    writers: AbstractSet[str] = frozenset()
+    """Connector types that can be written to."""
     connectors_of: OwnConnectors = no_connectors
     boards: PlannerBoards = field(default_factory=NoBoards)
     peers: Peers = field(default_factory=Peers)
     heard: LastHeard = field(default_factory=LastHeard)
     schema: Callable[[str], str | None] = schema_text
     encode: Callable[[Mapping[str, Any]], bytes] = fetch_command_as_avro
+    encode_write: Callable[[Mapping[str, Any]], bytes] = write_command_as_avro
     alive: Callable[[], bool] = lambda: True
     version: str = "0.1.0"
     decide_within_s: float = 2.0

@@ -26,6 +26,7 @@ from app.cli import (
     simulate,
     token,
     topics,
+    write,
 )
 from app.cli.environment import DEFAULT_STACK, use_stack, use_url
 from app.cli.failures import FAILED, exit_with
@@ -51,6 +52,7 @@ run.register(app)
 simulate.register(app)
 token.register(app)
 fetch.register(app)
+write.register(app)
 requests.register(app)
 queue.register(app)
 connector_list.register(connectors.app)

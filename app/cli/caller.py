@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TOKEN = "CONNECTOR_TOKEN"  # noqa: S105 - the variable's name
 READ_AND_FETCH = ("fetch", "connectors:read")
+WHAT_IS_TYPED = (*READ_AND_FETCH, "connectors:write")
+"""Scopes of who types commands on a local stack."""
 _TEXT = re.compile(r"[\x21-\x7e]{1,16384}", re.ASCII)
 _VALID_S = 3_600
 
@@ -69,7 +71,7 @@ def local_caller(settings: Settings, org: int | None) -> Caller:
     """A caller by the local stack's own issuer. Raises ``NoToken``."""
     if settings.production:
         raise NoToken(f"there is no token: {TOKEN} is not set", advice=f"export {TOKEN}=...", code=USAGE)
-    return Caller(issued(settings, org or 1, READ_AND_FETCH, _VALID_S), org or 1, given=False)
+    return Caller(issued(settings, org or 1, WHAT_IS_TYPED, _VALID_S), org or 1, given=False)
 
 
 def issued(settings: Settings, org: int, scopes: tuple[str, ...], valid_s: int) -> str:

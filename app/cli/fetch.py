@@ -82,7 +82,7 @@ def fetch(
     if dry_run:
         _tell_plan(wait(_plan(wish, org, idempotency_key)), as_json=as_json)
     else:
-        _tell(wait(_fetch(wish, org, idempotency_key, follow=wait_, as_json=as_json)), follow=wait_, as_json=as_json)
+        tell(wait(_fetch(wish, org, idempotency_key, follow=wait_, as_json=as_json)), follow=wait_, as_json=as_json)
 
 
 def _named(wish: Wish) -> None:
@@ -149,28 +149,34 @@ async def _plan(wish: Wish, org: int | None, key: str | None) -> dict[str, Any]:
 
 
 async def _fetch(wish: Wish, org: int | None, key: str | None, *, follow: bool, as_json: bool) -> dict[str, Any]:
-    from app.cli import following
     from app.cli.service import service
-    from app.domain.lifecycle import TERMINAL
 
     async with service(org) as asked:
         answer = await asked.post("/fetch", await _command(asked, wish), key=key)
-        if not follow and answer["status"] in TERMINAL and not as_json:
-            # Answered from what is held: where the rows are is told with the state only.
-            return await asked.get(f"/requests/{answer['request_id']}")
-        if not follow:
-            return answer
-        if not as_json:
-            say(f"request {answer['request_id']}; Ctrl-C stops the watching, not the request")
-        show = following.shown(as_json=False, quiet=as_json)
-        return await following.follow(asked, answer["request_id"], show)
+        return await answered(asked, answer, follow=follow, as_json=as_json)
+
+
+async def answered(asked: Service, answer: dict[str, Any], *, follow: bool, as_json: bool) -> dict[str, Any]:
+    """What is told of a command: its answer, or how it ended where it is followed, or has ended already."""
+    from app.cli import following
+    from app.domain.lifecycle import TERMINAL
+
+    if not follow and answer["status"] in TERMINAL and not as_json:
+        # Answered from what is held: where the rows are is told with the state only.
+        return await asked.get(f"/requests/{answer['request_id']}")
+    if not follow:
+        return answer
+    if not as_json:
+        say(f"request {answer['request_id']}; Ctrl-C stops the watching, not the request")
+    show = following.shown(as_json=False, quiet=as_json)
+    return await following.follow(asked, answer["request_id"], show)
 
 
 async def _command(asked: Service, wish: Wish) -> dict[str, Any]:
     """The body to send. The connectors are asked for only where the wish does not say enough."""
     days = dict(wish.range or {})
     dated = bool(days or wish.days) or wish.body["report_type"] != TABLE
-    connector_id = None if wish.connector is None else _connector_id(wish.connector)
+    connector_id = None if wish.connector is None else connector_id_of(wish.connector)
     if connector_id is None or (dated and "end" not in days):
         found = _one(await asked.get(), wish, connector_id)
         connector_id = found["id"]
@@ -185,7 +191,8 @@ def _days(given: Mapping[str, str], number: int, time_zone: str) -> dict[str, st
     return {"start": first.isoformat(), "end": last.isoformat(), **given}
 
 
-def _connector_id(text: str) -> str:
+def connector_id_of(text: str) -> str:
+    """A typed id in its one form. Raises ``CommandFailed``."""
     from app.domain.identity import normalise
 
     found = normalise("conn", text.strip().lower())
@@ -223,7 +230,8 @@ def _tell_plan(body: dict[str, Any], *, as_json: bool) -> None:
         print_lines(planned(body, now_ms()))
 
 
-def _tell(body: dict[str, Any], *, follow: bool, as_json: bool) -> None:
+def tell(body: dict[str, Any], *, follow: bool, as_json: bool) -> None:
+    """Prints what ``answered`` gave."""
     from app.cli.following import now_ms
     from app.cli.words import lines
     from app.domain.lifecycle import TERMINAL

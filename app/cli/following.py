@@ -101,6 +101,8 @@ def _end(body: Body) -> str:
     if body["status"] == "failed":
         return failure(body.get("error") or {})
     result = body.get("result") or {}
+    if "rows_written" in result:
+        return f"{count(result['rows_written'], 'row')} written"
     if "records_fetched" not in result:
         return ""
     files = count(len(result.get("files") or ()), "file")

@@ -96,7 +96,8 @@ def row(one: Mapping[str, Any], now: int) -> dict[str, Any]:
     place, wait_s = one.get("queue_position"), one.get("estimated_wait_seconds")
     waiting = one.get("waiting")
     why = reason(waiting, now) if waiting else "its turn"
-    told = (one["request_id"], place, one["connector_type"], one["report_type"], one["priority"])
+    what = one["report_type"] or f"write to {one.get('target')}"
+    told = (one["request_id"], place, one["connector_type"], what, one["priority"])
     return dict(zip(COLUMNS, (*told, None if wait_s is None else span(wait_s), why), strict=True))
 
 

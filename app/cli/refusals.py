@@ -10,7 +10,7 @@ from app.cli.caller import TOKEN, Caller
 from app.cli.failures import FAILED, NOT_FOUND, NOT_READY, USAGE, CommandFailed
 from app.cli.output import printable
 
-_CODES: Mapping[int, int] = {400: USAGE, 404: NOT_FOUND, 422: USAGE, 429: NOT_READY, 503: NOT_READY}
+_CODES: Mapping[int, int] = {400: USAGE, 404: NOT_FOUND, 422: USAGE, 429: NOT_READY, 501: USAGE, 503: NOT_READY}
 _NEXT: Mapping[str, str] = {
     "priority_not_allowed": "the same with --priority normal",
     "connector_not_ready": "connector connectors list",
@@ -22,7 +22,7 @@ _NEXT: Mapping[str, str] = {
     "keys_unavailable": "the same again in a moment",
     "internal": "the same again; if it stays, tell the operators the time",
 }
-_DETAIL_SAYS_ALL = ("already_ended", "insufficient_scope")
+_DETAIL_SAYS_ALL = ("already_ended", "already_running", "insufficient_scope")
 
 
 def refusal(status: int, body: Mapping[str, Any], path: str, caller: Caller) -> CommandFailed:
@@ -58,14 +58,16 @@ def _missing(path: str, caller: Caller) -> str:
     of = "" if caller.org_id is None else f" of organisation {caller.org_id}"
     if path.startswith("/requests/"):
         return f"there is no request {path.rpartition('/')[2]}{of}"
-    if path == "/fetch":
+    if _commands(path):
         return f"there is no such connector{of}"
     return f"there is nothing at {path or '/'}: is this the service, and is it of this version?"
 
 
 def _advice(slug: str, path: str, caller: Caller) -> str:
     if slug == "not_found":
-        return "connector connectors list" if path == "/fetch" else "check the id, or name the organisation with --org"
+        return "connector connectors list" if _commands(path) else "check the id, or name the organisation with --org"
+    if slug == "already_running":
+        return f"connector watch {path.rpartition('/')[2]}"
     if slug == "already_ended":
         return f"connector status {path.rpartition('/')[2]}"
     if slug == "unauthenticated":
@@ -74,7 +76,12 @@ def _advice(slug: str, path: str, caller: Caller) -> str:
         return f"export {TOKEN}=<one with that scope>"
     if slug in _NEXT:
         return _NEXT[slug]
-    return "connector fetch --help" if path == "/fetch" else ""
+    return f"connector {path.rpartition('/')[2]} --help" if _commands(path) else ""
+
+
+def _commands(path: str) -> bool:
+    """Whether a command is given there."""
+    return path == "/fetch" or path.endswith("/write")
 
 
 def _lower(title: str) -> str:

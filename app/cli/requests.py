@@ -90,7 +90,8 @@ def explain(request: MaybeRequest = None, org: Org = None, as_json: AsJson = Fal
 def cancel(request: Request, org: Org = None, as_json: AsJson = False) -> None:
     """Cancel a request that has not ended.
 
-    Others that share its fetch keep it. Exit code 1 when it has completed or failed before, 4 when there is none.
+    Others that share its fetch keep it. Exit code 1 when it has completed or failed before, or is a write whose call
+    may have left, 4 when there is none.
 
     Example: connector cancel req_01999999999979998999999999999999
     """

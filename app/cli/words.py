@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.domain.lifecycle import TERMINAL
-from app.services.explain import failure, price, reason
+from app.services.explain import failure, price, reason, writing
 from app.services.wording import amount, clock, count, millis, moment, ordinal, period, size, span
 
 Body = Mapping[str, Any]
@@ -39,9 +39,12 @@ def _asked(body: Body) -> Iterable[tuple[str, str]]:
     if body.get("connector_type") is None:
         return
     yield "connector", f"{body['connector_type']} {body['connector_id']}"
-    yield "report", body["report_type"]
-    yield "days", "" if body.get("date_range") is None else period(body["date_range"])
-    yield "columns", ", ".join(body.get("fields") or ()) or "all standard ones"
+    if body.get("write"):
+        yield "write", writing(body["write"])
+    else:
+        yield "report", body["report_type"]
+        yield "days", "" if body.get("date_range") is None else period(body["date_range"])
+        yield "columns", ", ".join(body.get("fields") or ()) or "all standard ones"
     yield "priority", str(body.get("priority") or "")
     yield "labels", " ".join(f"{name}={value}" for name, value in (body.get("labels") or {}).items())
 
@@ -74,7 +77,8 @@ def _outcome(body: Body, now: int) -> Iterable[tuple[str, str]]:
     if body.get("cost") is not None:
         yield "cost", price(body)
     took = body.get("execution_time_ms")
-    yield "took", f"{span(took / 1000)} from the first call to the file" if took else ""
+    end = "last answer" if body.get("write") else "file"
+    yield "took", f"{span(took / 1000)} from the first call to the {end}" if took else ""
     result = body.get("result")
     if result:
         yield from _result(result, now)
@@ -84,6 +88,8 @@ def _result(result: Body, now: int) -> Iterable[tuple[str, str]]:
     if "records_fetched" in result:
         version = result.get("dataset_version")
         yield "rows", amount(result["records_fetched"]) + ("" if version is None else f", data set version {version}")
+    if "rows_written" in result:
+        yield "rows", f"{amount(result['rows_written'])} written at {result['target']}"
     yield "read", _moment(result.get("as_of"), now)
     yield "note", result.get("message") or ""
     for file in result.get("files") or ():

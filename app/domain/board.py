@@ -94,8 +94,10 @@ def health(state: State, connector_id: str, now: int) -> Condition:
 
 
 def window(state: State, connector: ConnectorFacts, now: int) -> Window | None:
-    """The bucket with the least remaining share among those that the connector's data calls spend from."""
-    return closing.least_window(state, connector, now)
+    """The bucket with the least remaining share among those that the connector's data calls spend from, to read or to
+    write."""
+    found = [closing.least_window(state, connector, now, write=write) for write in (False, True)]
+    return min((w for w in found if w is not None), key=lambda w: w.remaining / w.quota.limit, default=None)
 
 
 def plan(state: State, accept: Accept, now: int) -> Plan:
@@ -143,7 +145,7 @@ def _place(state: State, request: Request, now: int) -> Place:
         waiting=closing.waiting(state, batch),
         progress=closing.progress(state, request),
         batched_with=() if batch is None else closing.others(batch, request.accept),
-        window=window(state, request.accept.connector, now),
+        window=closing.least_window(state, request.accept.connector, now, write=request.accept.write is not None),
     )
 
 

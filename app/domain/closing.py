@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from app.domain import batching, circuits, coverage, estimate, events, lifecycle, refit, tables
+from app.domain import batching, circuits, coverage, estimate, events, lifecycle, refit, tables, writes
 from app.domain.coverage import Run
 from app.domain.errors import ErrorClass, Failure
 from app.domain.estimate import Expected
@@ -105,12 +105,19 @@ def complete(state: State, request: Request, runs: list[Run], *, stale_until: in
     _close(state, request, lifecycle.move(request.state, by), event, result=result)
 
 
+def written(state: State, request: Request, rows: int) -> None:
+    """Publishes ``data_written``."""
+    write = request.accept.write
+    target = "" if write is None else write.target
+    event = events.data_written(now=state.now, asked=asked(request), target=target, rows_written=rows)
+    _close(state, request, lifecycle.move(request.state, "complete"), event, result=dict(event.data))
+
+
 def fail(state: State, request: Request, failure: Failure, *, by: str = "fail") -> None:
-    """Publishes ``fetch_failed``."""
+    """Publishes ``fetch_failed`` or, of a write, ``write_failed``."""
     batch_id = request.batches[-1] if request.batches else None
-    event = events.fetch_failed(
-        now=state.now, asked=asked(request), failure=failure, attempts=request.attempts, batch_id=batch_id
-    )
+    told = events.fetch_failed if request.accept.write is None else events.write_failed
+    event = told(now=state.now, asked=asked(request), failure=failure, attempts=request.attempts, batch_id=batch_id)
     _close(state, request, lifecycle.move(request.state, by), event, error=event.data["error"])
 
 
@@ -124,10 +131,10 @@ def cancel(state: State, request: Request, reason: str) -> None:
 def asked(request: Request) -> events.Asked:
     """What the request's terminal event answers."""
     accept = request.accept
-    days = None if tables.is_table(accept.connector.connector_type) else request.days
-    return events.Asked(
-        accept.connector, accept.request_id, accept.labels, accept.report_type, days, accept.traceparent
-    )
+    report, days = (accept.report_type, request.days) if accept.write is None else (None, None)
+    if tables.is_table(accept.connector.connector_type):
+        days = None
+    return events.Asked(accept.connector, accept.request_id, accept.labels, report, days, accept.traceparent)
 
 
 def expire(state: State, request: Request) -> None:
@@ -164,6 +171,8 @@ def _close(
     _leave_batches(state, request)
     state.changes.events.append(event)
     state.drop(f"r/{accept.request_id}")
+    if accept.request_id in state.writes:
+        state.drop(f"w/{accept.request_id}")
     state.put(f"m/{accept.request_id}", Mark(state.now, accept.body_hash))
     state.remind(state.now + state.rules.closed_mark_ms, "mark", accept.request_id)
     state.touched.pop(accept.request_id, None)
@@ -220,6 +229,7 @@ def view(
         deadline_at=accept.deadline_at,
         force=accept.force,
         max_age_s=accept.max_age_s,
+        write=writes.told(state, request),
     )
 
 
@@ -251,7 +261,7 @@ def progress(state: State, request: Request) -> int:
     vain is to be done again."""
     done, left = request.calls - request.vain, 0
     for batch in (state.batches[p] for p in request.parts if p in state.batches):
-        planned = sum(state.rules_of(batch.connector).minimum_calls.values())
+        planned = sum(state.calls_of(batch).values())
         done += batch.calls
         left += max(1, planned - batch.calls)
     return min(99, 100 * done // max(1, done + left))
@@ -266,22 +276,23 @@ def expected(state: State, request: Request, batch: Batch | None, now: int | Non
 
 def rate_limit(state: State, accept: Accept) -> dict[str, Any] | None:
     """The bucket with the least remaining share among those the data calls spend from."""
-    least = least_window(state, accept.connector, state.now)
+    least = least_window(state, accept.connector, state.now, write=accept.write is not None)
     if least is None:
         return None
     return {"current": least.used, "limit": least.quota.limit, "reset_at": least.reset_at, "bucket": least.quota.name}
 
 
-def least_window(state: State, connector: ConnectorFacts, now: int) -> Window | None:
-    """The window with the least remaining share among the buckets that a connector's data calls spend from."""
-    windows = [b.window(now) for b in spent_by(state, connector)]
+def least_window(state: State, connector: ConnectorFacts, now: int, *, write: bool = False) -> Window | None:
+    """The window with the least remaining share among the buckets that a connector's data calls (``write``: those that
+    write) spend from."""
+    windows = [b.window(now) for b in spent_by(state, connector, write=write)]
     return min(windows, key=lambda w: w.remaining / w.quota.limit, default=None)
 
 
-def spent_by(state: State, connector: ConnectorFacts) -> list[Bucket]:
-    """The buckets that a connector's data calls spend from."""
+def spent_by(state: State, connector: ConnectorFacts, *, write: bool = False) -> list[Bucket]:
+    """The buckets that a connector's data calls (``write``: those that write) spend from."""
     limits = state.limits_of(connector)
-    return [b for charge in state.rules_of(connector).minimum_calls for b in limits.of(charge, connector)]
+    return [b for charge in state.rules_of(connector).calls(write=write) for b in limits.of(charge, connector)]
 
 
 def money(micros: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from app.domain import circuits, events, jobs, leases, rate_limit, relook, reserve
+from app.domain import circuits, events, jobs, leases, rate_limit, relook, reserve, writes
 from app.domain.messages import Event
 from app.domain.model import ConnectorFacts
 from app.domain.rate_limit import Bucket, Full
@@ -68,6 +68,8 @@ def _stopped(state: State, batch: Batch, account_full: bool) -> bool:
     line = state.queue
     if (reason := circuits.reason(state, batch.connector)) is not None:
         line.park(batch.batch_id, reason, [circuits.topic(batch.connector.account_id)])
+    elif (reason := writes.kept(state, batch)) is not None:
+        line.hold(batch.batch_id, reason)
     elif batch.data_set in state.moved or _in_flight(state, batch):
         # Of a data set that has moved on it may need nothing, and will be looked at again.
         reason = _reason("overlapping_fetch", None)
@@ -107,7 +109,10 @@ def _most_slots(state: State) -> int:
 
 
 def _shuts_all(state: State, batch: Batch, full: Full) -> bool:
-    """An application's bucket is everybody's: no other batch of this type can start either."""
+    """An application's bucket is everybody's: no other batch of this type can start either. Unless it is written to
+    as well: reads and writes spend different buckets."""
+    if state.rules_of(batch.connector).write_calls:
+        return False
     return state.limits_of(batch.connector).buckets[full.key].quota.scope == "application"
 
 
@@ -123,7 +128,7 @@ def room(state: State, batch: Batch, look_at: int | None = None) -> Full | None:
     now = state.now if look_at is None else look_at
     limits = state.limits_of(batch.connector)
     worst: Full | None = None
-    for charge, calls in state.rules_of(batch.connector).minimum_calls.items():
+    for charge, calls in state.calls_of(batch).items():
         for bucket in limits.of(charge, batch.connector):
             long = bucket.calendar or bucket.quota.period_ms >= rate_limit.LONG_PERIOD_MS
             need = max(1, calls - batch.calls) if long else 1

@@ -157,6 +157,9 @@ def _own(state: State, batch: Batch, reason: str, until: int, now: int) -> float
         return wait + ahead * max((_each(state, bucket) for bucket in _spent(state, batch)), default=0.0)
     if reason == "concurrency":
         return (ahead + 1) * state.pace.hold_ms.value / max(2, (state.rules.max_concurrent + 1) // 2)
+    if reason == "earlier_write":
+        each = state.pace.job_ms.value or state.pace.hold_ms.value
+        return max(wait, state.sheets.ahead(batch) * each)
     if reason == "overlapping_fetch":
         return state.pace.job_ms.value or state.mean_ms or state.pace.hold_ms.value
     return wait
@@ -186,8 +189,8 @@ def _long(bucket: Bucket) -> bool:
 
 def _spent(state: State, batch: Batch) -> list[Bucket]:
     """The buckets that a fetch spends from."""
-    limits, rules = state.limits_of(batch.connector), state.rules_of(batch.connector)
-    return [b for c in rules.minimum_calls for b in limits.of(c, batch.connector) if b.quota.enforced]
+    limits = state.limits_of(batch.connector)
+    return [b for c in state.calls_of(batch) for b in limits.of(c, batch.connector) if b.quota.enforced]
 
 
 def _size(raw: int) -> int:

@@ -6,11 +6,12 @@ A connector that is unknown, deleted or another organisation's gets one and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
-from app.domain import events
+from app.domain import events, writes
 from app.domain.commands import CancelCommand, Command, FetchCommand, WriteCommand, nearest, pointer, shown
 from app.domain.errors import ErrorClass, Failure, Fault
 from app.domain.identity import body_hash
@@ -136,21 +137,25 @@ def judge(
     connector: ConnectorFacts | None,
     catalogue: Catalogue,
     today: Today,
+    writers: AbstractSet[str] = frozenset(),
     traceparent: str | None = None,
     source: tuple[str, int, int] | None = None,
 ) -> Accept | Cancel | Refused:
     """Accepts or refuses one parsed command.
 
     ``request_id`` is the command's own or the one its place on the topic makes; ``accepted_at`` the LogAppendTime, ms;
-    ``connector`` what is known under its connector_id, whoever owns it; ``source`` the
-    record's (topic, partition, offset). Spends nothing, changes nothing.
+    ``connector`` what is known under its connector_id, whoever owns it; ``writers`` the connector types that can be
+    written to; ``source`` the record's (topic, partition, offset). Spends nothing, changes nothing.
     """
     if isinstance(command, CancelCommand):
         # An unknown request is no reason to refuse: the cancel may have come first and then leaves a tombstone.
-        return Cancel(command.request_id, command.org_id, command.connector_id)
+        return Cancel(command.request_id, command.org_id, command.connector_id, source)
     known = connector if connector is not None and _is_own(connector, command.org_id) else None
     if isinstance(command, WriteCommand):
-        return refused(REFUSAL_KIND["write"], _write_faults(known))
+        wrong = tuple(_write_faults(command, known, writers))
+        if wrong or known is None:
+            return refused(REFUSAL_KIND["write"], wrong)
+        return replace(_accept_write(command, request_id, accepted_at, known), traceparent=traceparent, source=source)
     faults = tuple(_fetch_faults(command, accepted_at, known, catalogue, today))
     if faults or known is None:
         return refused(REFUSAL_KIND["fetch"], faults)
@@ -191,6 +196,21 @@ def _accept(
     )
 
 
+def _accept_write(command: WriteCommand, request_id: str, accepted_at: int, connector: ConnectorFacts) -> Accept:
+    return Accept(
+        request_id=request_id,
+        connector=connector,
+        report_type="",
+        start=0,
+        end=0,
+        fields=(),
+        priority_class=PRIORITY_CLASS[command.priority],
+        accepted_at=accepted_at,
+        body_hash=body_hash(command),
+        write=writes.write_of(command, request_id),
+    )
+
+
 def _fetch_faults(
     command: FetchCommand, accepted_at: int, connector: ConnectorFacts | None, catalogue: Catalogue, today: Today
 ) -> Iterable[Fault]:
@@ -216,7 +236,7 @@ def _not_ready(connector: ConnectorFacts) -> Iterable[Fault]:
         yield Fault("connector_not_ready", "/connector_id", advice)
 
 
-def _connector_faults(command: FetchCommand, connector: ConnectorFacts) -> Iterable[Fault]:
+def _connector_faults(command: FetchCommand | WriteCommand, connector: ConnectorFacts) -> Iterable[Fault]:
     yield from _not_ready(connector)
     if command.priority == Priority.PREMIUM and connector.plan != "premium":
         yield Fault("priority_not_allowed", "/priority", "premium needs the premium plan; ask for normal instead")
@@ -282,14 +302,19 @@ def _urgency_faults(command: FetchCommand, accepted_at: int) -> Iterable[Fault]:
         yield Fault("invalid_value", "/deadline", "the deadline must be at most 366 days after the command arrived")
 
 
-def _write_faults(connector: ConnectorFacts | None) -> tuple[Fault, ...]:
+def _write_faults(
+    command: WriteCommand, connector: ConnectorFacts | None, writers: AbstractSet[str]
+) -> Iterable[Fault]:
     if connector is None:
-        return (_unknown_connector(),)
-    if connector.connector_type == ConnectorType.SHEETS:
-        detail = "writing to sheets is not available in this version"
+        yield _unknown_connector()
     else:
-        detail = f"{connector.connector_type} can only be read"
-    return (*_not_ready(connector), Fault("write_not_supported", "/connector_id", detail))
+        yield from _connector_faults(command, connector)
+        if connector.connector_type not in writers:
+            detail = f"{connector.connector_type} can only be read"
+            if connector.connector_type == ConnectorType.SHEETS:
+                detail = "writing to sheets is not available in this version"
+            yield Fault("write_not_supported", "/connector_id", detail)
+    yield from writes.size_faults(command)
 
 
 def _day(ordinal: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from app.domain.ranked import Ranked
 
 Key = tuple[int, int, int, str]
-LaneId = tuple[int, str, str]
+LaneId = tuple[int, str, str, bool]
 Reason = Mapping[str, Any]
 Topic = tuple[str, str]
 """What a parked lane or held batch waits for: ``("bucket", key)``, ``("slots", account)``, ``("data", data set)``."""
@@ -31,7 +31,8 @@ class Fairness:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """Ready batches of one organisation, account and user; held ones are counted in ``size`` and not in ``keys``."""
+    """Ready batches of one organisation, account and user, reads or writes; held ones are counted in ``size``, not in
+    ``keys``."""
 
     lane_id: LaneId
     weight: int

@@ -13,7 +13,7 @@ from app.domain.state import Lease, State, members_of, reserve
 def lease(state: State, batch: Batch) -> None:
     """Offers the batch's next step to any worker, under a new epoch."""
     rules = state.rules_of(batch.connector)
-    step = rules.steps[min(batch.step, len(rules.steps) - 1)]
+    step = rules.steps[min(batch.step, len(rules.steps) - 1)] if batch.place is None else "write"
     row = replace(batch, state="leased", epoch=batch.epoch + 1, not_before=0, worker=None)
     if batch.state == "queued":
         reserve(state, row)
@@ -44,6 +44,7 @@ def lease(state: State, batch: Batch) -> None:
             priority_class=row.priority_class,
             remote=row.remote,
             traceparent=row.traceparent,
+            write=None if row.place is None else state.writes[row.members[0]],
         )
     )
 

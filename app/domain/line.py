@@ -1,8 +1,9 @@
 """The line of waiting batches: who is next, and at which place everybody stands (docs/planner.md section 1).
 
-Order is (class, virtual finish time, accepted, id). Batches of one organisation, account and user are a lane: they
-spend the same buckets and slots, so what stops the best of them stops them all, and the lane is parked. What stops one
-batch alone holds that batch. Neither loses its place. Every operation is O(log n) in the number of waiting batches.
+Order is (class, virtual finish time, accepted, id). Batches of one organisation, account and user, its reads and its
+writes apart, are a lane: they spend the same buckets and slots, so what stops the best of them stops them all, and the
+lane is parked. What stops one batch alone holds that batch. Neither loses its place. Every operation
+is O(log n) in the number of waiting batches.
 
 Memory only: a batch's turn (class, virtual finish) is a field of its row, the rest is built from the rows again.
 """
@@ -190,6 +191,11 @@ class Line:
         for one in list(self._topics.get(topic, ())):
             self._ready_again(one)
 
+    def wake_one(self, batch_id: str) -> None:
+        """The same of one batch that is held: thousands that wait for one another need no topic each."""
+        if (entry := self._entries.get(batch_id)) is not None:
+            self._ready_again(entry)
+
     def wake_due(self, now: int) -> None:
         """The same for those whose time has come, and the oldest rise."""
         while self._wakes and self._wakes[0][0] <= now:
@@ -370,7 +376,8 @@ class Line:
 
 
 def _lane_id(batch: Batch) -> LaneId:
-    return batch.connector.org_id, batch.connector.account_id, batch.connector.subject
+    facts = batch.connector
+    return facts.org_id, facts.account_id, facts.subject, batch.place is not None
 
 
 def with_turn(line: Line, batch: Batch) -> Batch:

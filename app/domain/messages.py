@@ -13,9 +13,24 @@ from app.domain.model import ConnectorFacts
 
 
 @dataclass(frozen=True, slots=True)
+class Write:
+    """What is to be written: ``count`` rows at ``target`` (``Sheet!A1``); ``mode`` is ``append`` or ``update``.
+
+    ``rows`` is a JSON list of lists of cells, empty where only the facts are carried (``domain.writes``).
+    """
+
+    request_id: str
+    target: str
+    mode: str
+    count: int
+    rows: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Accept:
-    """Intake -> planner: a fetch command that passed validation. ``accepted_at`` is the command record's LogAppendTime;
-    ``source`` (topic, partition, offset) names the record, in case it must go to the dead-letter topic after all."""
+    """Intake -> planner: a command that passed validation. ``accepted_at`` is the command record's LogAppendTime;
+    ``source`` (topic, partition, offset) names the record, in case it must go to the dead-letter topic after all.
+    ``write``: it asks for a write, and has neither report type nor days (0)."""
 
     request_id: str
     connector: ConnectorFacts
@@ -32,6 +47,7 @@ class Accept:
     labels: dict[str, str] = field(default_factory=dict)
     traceparent: str | None = None
     source: tuple[str, int, int] | None = None
+    write: Write | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +61,12 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
+    """Intake -> planner: a request is withdrawn. ``source`` as in ``Accept``."""
+
     request_id: str
     org_id: int
     connector_id: str
+    source: tuple[str, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +182,8 @@ class StoredFile:
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
     """Worker -> planner: how a step ended. Exactly one of: ``remote`` alone (the provider is working on it), ``file``
-    (done), ``failure``, ``released`` (no quota now: handed back unharmed, due again at ``not_before_s`` from now)."""
+    (done), ``rows_written`` (a write is done), ``failure``, ``released`` (no quota now: handed back unharmed, due again
+    at ``not_before_s`` from now)."""
 
     batch_id: str
     epoch: int
@@ -179,14 +199,16 @@ class StepOutcome:
     not_before_s: float | None = None
     first_call_at: int | None = None
     ended_at: int | None = None
+    rows_written: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """Planner -> any worker, on ``connector.fetches``: one step of a fetch, leased as (batch, epoch, step_no).
 
-    ``step`` is ``start`` or ``poll``; ``remote`` the provider's ids from earlier steps; ``run`` numbers the provider
-    runs of this batch, so that the result object of one run has one name: ``<batch>-<run>``.
+    ``step`` is ``start`` or ``poll``, or ``write`` where there is something to ``write``; ``remote`` the provider's ids
+    from earlier steps; ``run`` numbers the provider runs of this batch, so that the result object of one run has one
+    name: ``<batch>-<run>``.
     """
 
     batch_id: str
@@ -202,11 +224,15 @@ class Offer:
     priority_class: int
     remote: dict[str, str] | None = None
     traceparent: str | None = None
+    write: Write | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """A row of ``connector.requests``: what GET answers and PostgreSQL records. Instants in ms; ``progress`` 0-100."""
+    """A row of ``connector.requests``: what GET answers and PostgreSQL records. Instants in ms; ``progress`` 0-100.
+
+    ``write``: of a write its ``target``, ``mode``, number of ``rows``, and whether its call may have left (``sent``).
+    """
 
     request_id: str
     org_id: int
@@ -240,6 +266,7 @@ class RequestView:
     deadline_at: int | None = None
     force: bool = False
     max_age_s: int | None = None
+    write: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

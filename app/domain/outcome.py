@@ -54,6 +54,8 @@ def apply(state: State, outcome: StepOutcome) -> None:
         batch = replace(batch, first_call_at=outcome.first_call_at)
     if outcome.file is not None:
         done(state, batch, outcome, outcome.file)
+    elif outcome.rows_written is not None:
+        written(state, batch, outcome, outcome.rows_written)
     elif outcome.remote is not None:
         running(state, batch, outcome)
     elif current and outcome.failure is not None:
@@ -197,7 +199,7 @@ def _named(state: State, batch: Batch, throttle: Throttle) -> Bucket | None:
         return limits.bucket(named, batch.connector)
     mine = [row for row in state.permits.values() if row.batch_id == batch.batch_id]
     last = max(mine, key=lambda row: row.granted_at, default=None)
-    charges = state.rules_of(batch.connector).minimum_calls if last is None else (last.charge,)
+    charges = state.calls_of(batch) if last is None else (last.charge,)
     spent = [b for charge in charges for b in limits.of(charge, batch.connector)]
     width = {"application": 2, "account": 1, "user": 0}
     sliding = [b for b in spent if not b.calendar]
@@ -260,6 +262,16 @@ def done(state: State, batch: Batch, outcome: StepOutcome, file: StoredFile) -> 
         with_ = tuple(dict.fromkeys([*row.batched_with, *(n for n in names if n != row.accept.request_id)]))
         row = replace(row, batched_with=with_, execution_ms=max(ms, row.execution_ms or 0))
         closing.complete_part(state, row, batch)
+
+
+def written(state: State, batch: Batch, outcome: StepOutcome, rows: int) -> None:
+    """The rows are in the sheet."""
+    closing.charge_members(state, batch, attempts=1)
+    members, ms = members_of(state, batch), _execution_ms(batch, outcome)
+    state.drop_batch(batch.batch_id)
+    for request in members:
+        row = state.requests[request.accept.request_id]
+        closing.written(state, replace(_without(row, batch), execution_ms=ms), rows)
 
 
 def _lacking(report: ReportType, file: StoredFile, held: set[str]) -> tuple[str, ...]:

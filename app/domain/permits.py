@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.domain import booking, bygone, circuits, dispatch, health, ledger, loose, rate_limit, reserve, usage
+from app.domain import booking, bygone, circuits, dispatch, health, ledger, loose, rate_limit, reserve, usage, writes
 from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.messages import Answer, Ask, Returned
@@ -104,8 +104,8 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     _spend(state, booking.charge_to_members(state, batch, row), buckets)
     for bucket in buckets:
         state.pace.spent(batch.batch_id, bucket.quota.name)
-    batch = replace(batch, calls=batch.calls + 1, worker=message.worker)
-    if message.data:
+    batch = writes.granted(state, replace(batch, calls=batch.calls + 1, worker=message.worker), row)
+    if message.data and batch.place is None:
         data: DataSet = state.data_set(batch.data_set)
         data = replace(data, last_version=data.last_version + 1)
         bygone.begin(state, batch)
@@ -141,6 +141,7 @@ def returned(state: State, message: Returned) -> None:
         row = booking.book(state, row, ledger.outcome_of(message, ask_id), ended_at=state.now)
         row = replace(row, returned_at=state.now)
         state.put(f"p/{ask_id}", row)
+        writes.ended(state, row)
         for bucket in buckets_of(state, row):
             bucket.give_back(row)
         state.remind(max(forgettable_at(state, row), state.now + 1), "permit", ask_id)
@@ -163,6 +164,8 @@ def forget_permit(state: State, ask_id: str) -> None:
     if row is None:
         return
     row = booking.lost(state, row)
+    if state.latest_end(row) <= state.now:
+        writes.ended(state, row)
     at = forgettable_at(state, row)
     if at <= state.now:
         state.drop(f"p/{ask_id}")

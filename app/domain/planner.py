@@ -25,6 +25,7 @@ from app.domain import (
     permits,
     restoring,
     stale,
+    writes,
 )
 from app.domain.errors import ErrorClass, Failure
 from app.domain.messages import Accept, Ask, Cancel, Heartbeat, Members, Milestone, Refuse, Returned, StepOutcome, Tick
@@ -84,9 +85,10 @@ def accept(state: State, message: Accept) -> None:
             detail = "This request_id belongs to an accepted request with another body; use a new id."
             state.changes.dead.append((message.source, "idempotency_mismatch", detail))
         return
-    connector = message.connector
+    connector, write = message.connector, message.write
     tombstone = _tombstone(message.request_id, connector.org_id, connector.connector_id)
-    request = Request(message)
+    # The rows of a write are a row of their own, or they would be written again with every move.
+    request = Request(message if write is None else replace(message, write=replace(write, rows="")))
     if message.deadline_at is not None:
         state.remind(message.deadline_at, "deadline", message.request_id)
     if tombstone in state.marks:
@@ -94,9 +96,11 @@ def accept(state: State, message: Accept) -> None:
         closing.cancel(state, request, "cancelled before it was created")
     elif len(state.requests) >= state.rules.max_live:
         closing.fail(state, request, _overfull(state))
+    elif write is not None and (full := writes.overfull(state, write)) is not None:
+        closing.fail(state, request, full)
     else:
         state.put_request(request)
-        planned = batching.plan(state, request)
+        planned = batching.plan(state, request) if write is None else writes.plan(state, request, write)
         if not stale.answered(state, planned):
             closing.settle(state, planned)
 
@@ -130,7 +134,8 @@ def refuse(state: State, message: Refuse) -> None:
 
 
 def cancel(state: State, message: Cancel) -> None:
-    """Ends a live request of the same organisation; for an unknown id a tombstone waits a day for its command."""
+    """Ends a live request of the same organisation, unless it is a write that may be in the sheet; for an unknown id a
+    tombstone waits a day for its command."""
     request = state.requests.get(message.request_id)
     if request is None:
         if message.request_id not in state.marks:
@@ -139,7 +144,11 @@ def cancel(state: State, message: Cancel) -> None:
             state.remind(state.now + TOMBSTONE_MS, "mark", name)
         return
     same = (message.org_id, message.connector_id)
-    if same == (request.accept.connector.org_id, request.accept.connector.connector_id):
+    if same != (request.accept.connector.org_id, request.accept.connector.connector_id):
+        return
+    if writes.sent(state, request):
+        writes.refuse_cancel(state, message)
+    else:
         closing.cancel(state, request, "cancelled by command")
 
 

@@ -91,6 +91,10 @@ class Batch:
     """Of ``calls`` those that a member has paid for who was its last and left."""
     turn: tuple[int, int] | None = None
     """(class, virtual finish time) by which it waits."""
+    place: tuple[int, int, int] | None = None
+    """Of a write: (accepted, partition, offset) of its command, the order of its spreadsheet's. None: a fetch."""
+    sent: bool = False
+    """Of a write: a permit for the call that writes was granted once."""
 
     @property
     def days(self) -> Days:

@@ -19,10 +19,16 @@ class ConnectorRules:
     quotas: tuple[Quota, ...] = ()
     steps: tuple[str, ...] = ("start",)
     minimum_calls: Mapping[str, int] = field(default_factory=dict)
+    write_calls: Mapping[str, int] = field(default_factory=dict)
+    """The same of a write; empty for a type that can only be read."""
     poll_schedule_s: tuple[float, ...] = (5.0,)
     cost_per_call: str = "1"
     max_remote_jobs: int | None = None
     """Most fetches begun and not ended, where a provider works on reports (None: any number)."""
+
+    def calls(self, *, write: bool) -> Mapping[str, int]:
+        """Charge -> the fewest calls that a write or a fetch takes."""
+        return self.write_calls if write else self.minimum_calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +56,8 @@ class Rules:
     closed_mark_ms: int = 3_600_000
     retention_ms: int = 90 * 86_400_000
     cost_unit: str = "calls"
+
+    @property
+    def writers(self) -> frozenset[str]:
+        """Connector types that can be written to."""
+        return frozenset(name for name, one in self.connectors.items() if one.write_calls)

@@ -21,7 +21,12 @@ LOOKS_PER_STEP = 2_000
 def held(state: State, request: Request) -> list[Run]:
     """What a request that has not begun can be answered from: all its days, or nothing."""
     accept = request.accept
-    if request.state != "queued" or accept.force or not circuits.is_open(state, accept.connector):
+    if (
+        request.state != "queued"
+        or accept.force
+        or accept.write is not None
+        or not circuits.is_open(state, accept.connector)
+    ):
         return []
     runs = closing.covering(state, request)
     return [] if coverage.gaps(request.days, runs) else runs

@@ -17,13 +17,14 @@ from app.domain.coverage import DataSet
 from app.domain.health import Health
 from app.domain.ledger import Books, LedgerRecord, Payers
 from app.domain.line import Line, with_turn
-from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView
+from app.domain.messages import Answer, Ask, Event, Milestone, Offer, RequestView, Write
 from app.domain.model import ConnectorFacts, Days
 from app.domain.nearby import Nearby
 from app.domain.pace import Pace, Ratios
 from app.domain.rate_limit import LONG_PERIOD_MS, Limits, PermitRow
 from app.domain.rows import Batch, Closure, Mark, Others, Request
 from app.domain.rules import ConnectorRules, Rules
+from app.domain.sheets import Sheets
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ KINDS: Mapping[str, type] = {
     "e": Ratios,
     "k": Circuit,
     "a": Payers,
+    "w": Write,
 }
 """Row key prefix -> row class. ``d/<bucket>`` rows (calendar counts) and ``o`` (inbox position) are plain JSON."""
 
@@ -102,6 +104,11 @@ class State:
     open_batches: dict[str, dict[str, None]] = field(default_factory=dict)
     """Data set -> its open batches, in order of creation."""
     near: Nearby = field(default_factory=Nearby)
+    writes: dict[str, Write] = field(default_factory=dict)
+    """By request id: what live writes write."""
+    write_chars: int = 0
+    """Length of all their rows."""
+    sheets: Sheets = field(default_factory=Sheets)
     in_flight: dict[str, dict[str, None]] = field(default_factory=dict)
     """Connector type -> batches that a worker or the provider works on."""
     leases: dict[str, Lease] = field(default_factory=dict)
@@ -175,6 +182,9 @@ class State:
         if not mine:
             self.open_batches.pop(row.data_set, None)
         self.near.drop(batch_id)
+        self.sheets.drop(batch_id)
+        if row.place is not None:
+            self.wake_write(row.connector.account_id)
         self.queue.wake(("data", row.data_set))
         self.in_flight.get(row.connector.connector_type, {}).pop(batch_id, None)
         self.release(row)
@@ -184,7 +194,7 @@ class State:
     def release(self, row: Batch) -> None:
         """Gives back what the batch still had reserved."""
         limits = self.limits_of(row.connector)
-        for charge in self.rules_of(row.connector).minimum_calls:
+        for charge in self.calls_of(row):
             for bucket in limits.of(charge, row.connector):
                 if bucket.reserved.pop(row.batch_id, None):
                     self.queue.wake(("bucket", bucket.key))
@@ -194,6 +204,15 @@ class State:
 
     def rules_of(self, connector: ConnectorFacts) -> ConnectorRules:
         return self.rules.connectors.get(connector.connector_type) or ConnectorRules()
+
+    def calls_of(self, row: Batch) -> Mapping[str, int]:
+        """Charge -> the fewest calls that a batch takes."""
+        return self.rules_of(row.connector).calls(write=row.place is not None)
+
+    def wake_write(self, account_id: str) -> None:
+        """The first write of a spreadsheet is looked at again."""
+        if (first := self.sheets.first(account_id)) is not None:
+            self.queue.wake_one(first)
 
     def limits_of(self, connector: ConnectorFacts) -> Limits:
         return self.limits_of_type(connector.connector_type)
@@ -229,7 +248,9 @@ class State:
         table[name] = row
 
     def _count(self, kind: str, old: Any, new: Any) -> None:
-        """Keeps the indexes of requests in step with their rows."""
+        """Keeps the indexes of requests and writes in step with their rows."""
+        if kind == "w":
+            self.write_chars += (0 if new is None else len(new.rows)) - (0 if old is None else len(old.rows))
         if kind != "r":
             return
         self.queued += (new is not None and new.state == "queued") - (old is not None and old.state == "queued")
@@ -245,7 +266,7 @@ class State:
         tables: dict[str, dict[str, Any]] = {
             "r": self.requests, "b": self.batches, "c": self.data_sets, "p": self.permits, "m": self.marks,
             "x": self.closures, "d": self.days, "h": self.health, "e": self.ratios, "u": self.others,
-            "k": self.circuits, "a": self.books.payers,
+            "k": self.circuits, "a": self.books.payers, "w": self.writes,
         }  # fmt: skip
         return tables[kind]
 
@@ -253,6 +274,7 @@ class State:
         """Brings queue, leases and the data set's index in step with a batch's row."""
         self.open_batches.setdefault(row.data_set, {})[row.batch_id] = None
         self.near.put(row, full=len(row.members) >= self.rules.max_members)
+        self.sheets.put(row)
         in_flight = self.in_flight.setdefault(row.connector.connector_type, {})
         if row.state == "queued":
             in_flight.pop(row.batch_id, None)
@@ -314,6 +336,7 @@ def _restore_reminders(state: State) -> None:
         state.remind(mark.closed_at + state.rules.closed_mark_ms, "mark", name)
     for name, row in state.permits.items():
         state.remind(state.latest_end(row), "permit", name)
+        state.sheets.left(row, state.latest_end(row))
     buckets = {key: bucket for limits in state.limits.values() for key, bucket in limits.buckets.items()}
     for at, key in state.books.restore(state.permits.values(), state.batches, buckets, state.now):
         state.remind(at, "window", key)
@@ -322,7 +345,7 @@ def _restore_reminders(state: State) -> None:
 def reserve(state: State, batch: Batch) -> None:
     """Keeps room in long quotas for the calls this fetch must still be able to make (R3)."""
     limits = state.limits_of(batch.connector)
-    for charge, calls in state.rules_of(batch.connector).minimum_calls.items():
+    for charge, calls in state.calls_of(batch).items():
         for bucket in limits.of(charge, batch.connector):
             if bucket.calendar or bucket.quota.period_ms >= LONG_PERIOD_MS:
                 left = max(0, calls - batch.calls)

@@ -14,7 +14,7 @@ from app.domain.rate_limit import Window
 from app.domain.rows import Batch
 from app.domain.state import State
 from app.ports import PlannerBoard
-from app.services.status import PRIORITY_NAME, instant, shown
+from app.services.status import PRIORITY_NAME, instant, kind_of, shown
 
 NAMED = 100
 """Own requests that a queue's answer names; all of them are counted and placed."""
@@ -133,7 +133,9 @@ def _entry(found: Place) -> dict[str, Any]:
         "request_id": accept.request_id,
         "connector_id": accept.connector.connector_id,
         "connector_type": accept.connector.connector_type,
-        "report_type": accept.report_type,
+        "request_type": kind_of(accept),
+        "report_type": accept.report_type or None,
+        "target": None if accept.write is None else accept.write.target,
         "priority": PRIORITY_NAME.get(accept.priority_class),
         "status": found.state,
         "queue_position": found.position,

@@ -29,6 +29,11 @@ _NEXT: Final[Mapping[str, str]] = {
     "internal": "Ask again; if it fails again, tell the operators its id.",
 }
 """Error class -> what to do next."""
+_NEXT_WRITE: Final = {
+    **_NEXT,
+    "invalid_request": "Correct its target or rows and send another: the same would be refused again.",
+    "too_large": "Send its rows in several writes.",
+}
 _RETRYABLE: Final = "The same request may well succeed later: ask again."
 _FINAL: Final = "The same request would fail again as it stands."
 
@@ -54,9 +59,17 @@ def story(body: Body, now_ms: int, *, org_id: int | None = None) -> list[Sentenc
 
 def _asked(body: Body, org_id: int | None) -> Sentence:
     who = f"{body['connector_type']} ({body['connector_id']})"
-    opening = f"{who} was asked for" if org_id is None else f"Organisation {org_id} asked {who} for"
+    opening = f"{who} was asked" if org_id is None else f"Organisation {org_id} asked {who}"
+    if body.get("write"):
+        return Sentence(f"{opening} to {writing(body['write'])}, at {body.get('priority')} priority.")
+    opening += " for"
     days = "" if body.get("date_range") is None else f", {period(body['date_range'])}"
     return Sentence(f"{opening} {body['report_type']}{days}: {_manner(body)}.")
+
+
+def writing(write: Body) -> str:
+    """``append 3 rows at Leads!A1``."""
+    return f"{write['mode']} {count(write['rows'], 'row')} at {write['target']}"
 
 
 def _manner(body: Body) -> str:
@@ -100,7 +113,8 @@ def _company(body: Body) -> Iterator[Sentence]:
 def _living(body: Body, now: int) -> Iterator[Sentence]:
     started = millis(body.get("started_at"))
     if started is not None:
-        yield Sentence(f"Its first fetch began at {moment(started, now)}.", body["started_at"])
+        what = "It" if body.get("write") else "Its first fetch"
+        yield Sentence(f"{what} began at {moment(started, now)}.", body["started_at"])
     yield from _tries(body)
     if body.get("waiting"):
         yield Sentence(f"{_subject(body)} {reason(body['waiting'], now)}.", body["waiting"].get("until"))
@@ -179,6 +193,13 @@ def _provider(waiting: Body, end: int | None, now: int) -> str:
     return f"the provider is making the report{done}{again}"
 
 
+def _earlier(_waiting: Body, end: int | None, now: int) -> str:
+    return f"an earlier write to the same spreadsheet may still land{until(end, now)}" if end else _BEHIND
+
+
+_BEHIND: Final = "an earlier write to the same spreadsheet has not ended"
+
+
 def _overlapping(_waiting: Body, _end: int | None, _now: int) -> str:
     return "a fetch of overlapping days is under way"
 
@@ -192,6 +213,7 @@ _REASONS: Final[Mapping[str, Callable[[Body, int | None, int], str]]] = {
     "authorisation": _authorisation,
     "provider_running": _provider,
     "overlapping_fetch": _overlapping,
+    "earlier_write": _earlier,
 }
 
 
@@ -208,6 +230,10 @@ def _completed(body: Body, now: int) -> Iterator[Sentence]:
     text, at = _ended(body, now, "was completed")
     yield Sentence(f"{text}.", at)
     result = body.get("result") or {}
+    if "rows_written" in result:
+        yield from _spent(body)
+        yield Sentence(f"It wrote {count(result['rows_written'], 'row')} at {result['target']}.")
+        return
     if result.get("stale"):
         yield Sentence(_stale(result, now), result.get("as_of"))
     else:
@@ -243,7 +269,8 @@ def _spent(body: Body) -> Iterator[Sentence]:
     if body.get("cost") is not None:
         parts.append(_cost(body))
     if body.get("execution_time_ms"):
-        parts.append(f"needed {span(body['execution_time_ms'] / 1000)} from the first call to the finished file")
+        end = "last answer" if body.get("write") else "finished file"
+        parts.append(f"needed {span(body['execution_time_ms'] / 1000)} from the first call to the {end}")
     yield Sentence(f"It {enumerated(parts)}.")
 
 
@@ -283,7 +310,7 @@ def _failed(body: Body, now: int) -> Iterator[Sentence]:
     yield Sentence(f"{text}{after}: {failure(body.get('error') or {})}.", at)
     if body.get("cost"):
         yield Sentence(f"It {_cost(body)}.")
-    yield Sentence(next_step(body.get("error") or {}))
+    yield Sentence(next_step(body.get("error") or {}, write=bool(body.get("write"))))
 
 
 def failure(error: Body) -> str:
@@ -293,9 +320,9 @@ def failure(error: Body) -> str:
     return f"{message} ({error.get('code') or 'unknown'}{provider})"
 
 
-def next_step(error: Body) -> str:
+def next_step(error: Body, *, write: bool = False) -> str:
     """What to do after this error."""
-    known = _NEXT.get(str(error.get("class")))
+    known = (_NEXT_WRITE if write else _NEXT).get(str(error.get("class")))
     if error.get("retryable"):
         return known if known is not None and error.get("class") == "quota" else _RETRYABLE
     return known or _FINAL

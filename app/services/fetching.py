@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app.domain.errors import ErrorClass, Failure, PermitDenied, ProviderError
-from app.domain.messages import Offer, StepOutcome, StoredFile
-from app.ports import Calls, Clock, Connector, ResultStore, ResultsUnavailable, Running
+from app.domain.messages import Offer, StepOutcome, StoredFile, Write
+from app.domain.writes import rows_of
+from app.ports import Calls, Clock, Connector, ResultStore, ResultsUnavailable, Running, Writer
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ async def _run(
     results: ResultStore,
     crash: Callable[[str], None],
 ) -> StepOutcome:
+    if offer.write is not None:
+        return replace(outcome, rows_written=await _write(offer, offer.write, connector, calls))
     if stored := await _already_stored(offer, connector, results):
         return replace(outcome, file=stored)
     answer = await connector.step(offer, calls)
@@ -73,6 +76,21 @@ async def _run(
     stored = await results.write(offer, connector.reports[offer.report_type], answer)
     crash("object_written")
     return replace(outcome, file=stored)
+
+
+async def _write(offer: Offer, write: Write, connector: Connector, calls: Calls) -> int:
+    if not isinstance(connector, Writer):
+        # Accepted by a worker that can, taken by one that cannot: of another version, or its adapter is switched off.
+        text = f"This worker cannot write to {offer.connector.connector_type}."
+        raise ProviderError(Failure(ErrorClass.INTERNAL, "write_not_supported", text, retryable=True))
+    return await connector.write(
+        spreadsheet_id=offer.connector.account_id,
+        request_id=write.request_id,
+        target=write.target,
+        mode=write.mode,
+        rows=rows_of(write.rows),
+        calls=calls,
+    )
 
 
 async def _already_stored(offer: Offer, connector: Connector, results: ResultStore) -> StoredFile | None:

@@ -14,6 +14,7 @@ from typing import Any
 from app.domain.messages import Accept, RequestView
 from app.domain.model import PRIORITY_CLASS, RequestState
 from app.domain.tables import is_table
+from app.domain.writes import facts_of
 
 PRIORITY_NAME: Mapping[int, str] = {number: name for name, number in PRIORITY_CLASS.items()}
 COST_UNIT = "calls"
@@ -101,7 +102,8 @@ def status_body(view: RequestView) -> dict[str, Any]:
         "rate_limit_status": shown(view.rate_limit),
         "connector_id": view.connector_id,
         "connector_type": view.connector_type,
-        "report_type": view.report_type,
+        "request_type": kind_of(view),
+        "report_type": view.report_type or None,
         "date_range": _range(view),
         "fields": view.fields,
         "priority": PRIORITY_NAME.get(view.priority_class),
@@ -111,7 +113,13 @@ def status_body(view: RequestView) -> dict[str, Any]:
         "started_at": instant(view.started_at),
         "completed_at": instant(view.completed_at),
         "deadline": instant(view.deadline_at),
+        "write": view.write,
     }
+
+
+def kind_of(one: RequestView | Accept) -> str:
+    """``fetch`` or ``write``."""
+    return "fetch" if one.write is None else "write"
 
 
 def published_body(accept: Accept) -> dict[str, Any]:
@@ -133,6 +141,7 @@ def published_body(accept: Accept) -> dict[str, Any]:
         body_hash=accept.body_hash,
         labels=accept.labels,
         deadline_at=accept.deadline_at,
+        write=None if accept.write is None else facts_of(accept.write, sent=False),
     )
     return status_body(view) | {"accepted_at": None, "as_of": None}
 

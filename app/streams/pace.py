@@ -18,6 +18,9 @@ from app.streams.kafka import Record
 
 EVERY = 200
 """Records on one inbox partition after which a milestone follows; fewer need none."""
+HEAVY = 20_000
+"""So many bytes of a record count as one more: rows to write are fifty times as large as what is fetched, and a step of
+the planner has to fit its time limit with them, too."""
 AHEAD = 1
 """Milestones that may be under way while intake goes on."""
 PATIENCE_S = 5.0
@@ -41,7 +44,8 @@ class Pace:
         """Milestones to append behind these records, one per inbox partition where enough came together."""
         for record in records:
             if record.topic == self._inbox and record.partition is not None:
-                self._since[record.partition] = self._since.get(record.partition, 0) + 1
+                weight = 1 + len(record.value or b"") // HEAVY
+                self._since[record.partition] = self._since.get(record.partition, 0) + weight
         found = []
         for partition in [p for p, count in self._since.items() if count >= EVERY]:
             del self._since[partition]

@@ -122,9 +122,9 @@ class PlannerMetrics:
 
     def _ended(self, state: State, view: RequestView) -> None:
         kind = view.connector_type
-        names = (kind, view.report_type, view.state, PRIORITY_NAME[view.priority_class])
+        names = (kind, view.report_type or "write", view.state, PRIORITY_NAME[view.priority_class])
         self._metrics.fetch_requests_total.labels(*names).inc()
-        if view.state == "completed":
+        if view.state == "completed" and view.write is None:
             if view.batched_with:
                 self._metrics.merged_requests_total.labels(kind).inc()
             self._metrics.reused_days_total.labels(kind).inc(_reused_days(state, view))

@@ -10,7 +10,7 @@ from app.domain.lanes import UNIT, Fairness, Key, Reason, Topic
 from app.domain.line import Line
 from app.domain.rows import Batch
 
-LaneId = tuple[int, str, str]
+LaneId = tuple[int, str, str, bool]
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Waiting:
     @property
     def lane(self) -> LaneId:
         connector = self.batch.connector
-        return connector.org_id, connector.account_id, connector.subject
+        return connector.org_id, connector.account_id, connector.subject, self.batch.place is not None
 
 
 @dataclass(slots=True)

@@ -24,7 +24,13 @@ from app.domain.state import Changes, State, restore
 from app.testing.planning import NOW, Rows, by_day, result_of
 from app.testing.planning_checks import check_in_flight, most_within
 
-TERMINAL_EVENTS = {"data_fetched": "completed", "fetch_failed": "failed", "fetch_cancelled": "cancelled"}
+TERMINAL_EVENTS = {
+    "data_fetched": "completed",
+    "fetch_failed": "failed",
+    "fetch_cancelled": "cancelled",
+    "data_written": "completed",
+    "write_failed": "failed",
+}
 LONGEST_MS = 3 * 86_400_000
 MOST_STEPS = 20_000
 _HEARTBEAT_MS = 3_000
@@ -222,8 +228,7 @@ class PlannerWorld:
     def _take(self, offer: Offer, worker: str) -> None:
         if worker not in self._workers:
             return
-        left = [("reports", False)] * 2 if offer.step == "start" else [("reports", True)]
-        task = _Step(offer, worker, left)
+        task = _Step(offer, worker, self._calls_of(offer))
         self._held.append(task)
         if self._chance(self.faults.die):
             self._at(self._random.randint(1, 5_000), lambda: self._die(worker))
@@ -232,6 +237,10 @@ class PlannerWorld:
             self._at(self._random.randint(5_000, 40_000), lambda: self._thaw(task))
         else:
             self._ask(task)
+
+    def _calls_of(self, offer: Offer) -> list[tuple[str, bool]]:
+        """What a step calls: (charge, data)."""
+        return [("reports", False)] * 2 if offer.step == "start" else [("reports", True)]
 
     def _thaw(self, task: _Step) -> None:
         task.frozen = False
@@ -299,7 +308,12 @@ class PlannerWorld:
         task.made += 1
         task.first_at = self.now if task.first_at is None else task.first_at
         took = self._random.choice([self._soon(), self._soon(), 2_000, self.rules.call_timeout_ms // 2])
+        self._arrives(task.offer, ask, took)
         self._at(took, lambda: self._answered(task, ask, took))
+
+    def _arrives(self, offer: Offer, ask: Ask, took_ms: int) -> None:
+        """A call is on its way to the provider, which has done what it asks at the latest when it answers, whatever
+        has become of the worker."""
 
     def _answered(self, task: _Step, ask: Ask, took_ms: int) -> None:
         if task.over:

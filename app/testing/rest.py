@@ -11,7 +11,7 @@ import orjson
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from app.domain.commands import CancelCommand, FetchCommand, parse
+from app.domain.commands import CancelCommand, FetchCommand, WriteCommand, parse
 from app.domain.identity import body_hash
 from app.domain.lifecycle import TERMINAL
 from app.domain.messages import RequestView
@@ -90,7 +90,7 @@ def newest_of(
 @dataclass
 class FakeCommandPublisher:
     """``ports.CommandPublisher`` that keeps records as (connector_id, value, headers). With ``decides`` the planner
-    answers each new fetch command at once with that view, filled in from the command; with ``cancels`` it cancels what
+    answers each new command at once with that view, filled in from the command; with ``cancels`` it cancels what
     lives as soon as it is told to."""
 
     views: FakeRequestViews
@@ -106,7 +106,8 @@ class FakeCommandPublisher:
         command = parse(decode_command(value))
         if isinstance(command, CancelCommand):
             await self._cancel(command)
-        if self.decides is None or not isinstance(command, FetchCommand) or command.request_id is None:
+            return
+        if self.decides is None or isinstance(command, tuple) or command.request_id is None:
             return
         if command.request_id not in self.views.views:
             await self.views.put(answered(self.decides, command))
@@ -118,19 +119,22 @@ class FakeCommandPublisher:
             await self.views.put(replace(ended, revision=view.revision + 1))
 
 
-def answered(pattern: RequestView, command: FetchCommand) -> RequestView:
+def answered(pattern: RequestView, command: FetchCommand | WriteCommand) -> RequestView:
     """The view that a planner which decides like ``pattern`` gives this command."""
+    if isinstance(command, WriteCommand):
+        told = {"target": command.target, "mode": command.mode, "rows": len(command.rows), "sent": False}
+        kind: dict[str, Any] = {"report_type": "", "start": 0, "end": 0, "fields": (), "write": told}
+    else:
+        kind = {"report_type": command.report_type, "start": command.start or 0, "end": command.end or 0}
+        kind["fields"] = command.fields
     return replace(
         pattern,
         request_id=command.request_id or "",
         org_id=command.org_id,
         connector_id=command.connector_id,
-        report_type=command.report_type,
-        start=command.start or 0,
-        end=command.end or 0,
-        fields=command.fields,
         priority_class=PRIORITY_CLASS[command.priority],
         body_hash=body_hash(command),
+        **kind,
     )
 
 

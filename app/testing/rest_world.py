@@ -88,6 +88,7 @@ class RestWorld:
     alive: bool = True
     jwks_reads: int = 0
     decide_within_s: float = 0.05
+    writers: frozenset[str] = frozenset({"SHEETS"})
 
     def __post_init__(self) -> None:
         self.publisher = FakeCommandPublisher(self.views, decides=queued(self.clock.now()))
@@ -140,6 +141,7 @@ class RestWorld:
             verifier=JwtVerifier(self.keys, issuer=self.issuer.issuer, audience=self.issuer.audience, clock=self.clock),
             clock=self.clock,
             catalogue=CATALOGUE,
+            writers=self.writers,
             alive=lambda: self.alive,
             decide_within_s=self.decide_within_s,
         )

@@ -208,6 +208,21 @@ async def test_a_request_comes_back_as_it_was_written(connectors: PostgresConnec
     assert await history.find(expected.request_id) == expected
 
 
+async def test_a_write_comes_back_as_it_was_written(connectors: PostgresConnectorStore, db: Database) -> None:
+    history, connector = PostgresRequestHistory(db), await add(connectors)
+    told = {"target": "Leads \u00e4!A1", "mode": "append", "rows": 3, "sent": True}
+    written = replace(
+        full(connector), report_type="", start=0, end=0, fields=(), labels={}, error=None, write=told,
+        result={"target": "Leads \u00e4!A1", "rows_written": 3},
+    )  # fmt: skip
+    await history.project([written])
+    assert await history.find(written.request_id) == written
+    row = await db.run(lambda c: c.fetchrow("SELECT * FROM connector_requests"))
+    assert row is not None
+    assert (row["request_type"], row["report_type"], row["date_start"], row["date_end"]) == ("write", None, None, None)
+    assert (row["params"]["write"], row["params"]["connector_id"]) == (told, connector.connector_id)
+
+
 async def test_the_seeds_columns_hold_what_their_names_say(connectors: PostgresConnectorStore, db: Database) -> None:
     history, connector = PostgresRequestHistory(db), await add(connectors)
     await history.project([full(connector)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
@@ -22,6 +23,7 @@ from app.testing.line_model import inconsistent, left_behind
 from app.testing.planning import NOW, TODAY, Rows, accept, facts, quota, request_id, result_of, rules
 from app.testing.planning_checks import check_in_flight, left_over
 from app.testing.planning_world import FAILURES, TERMINAL_EVENTS
+from app.testing.writing import write
 
 DAY = 86_400_000
 QUOTAS = (
@@ -47,12 +49,13 @@ TABLES = {
     "m": "marks",
     "x": "closures",
     "h": "health",
+    "w": "writes",
 }
 
 
 def scarce() -> Rules:
     """Three slots, small quotas, soon aged."""
-    return rules(
+    known = rules(
         QUOTAS,
         max_concurrent=3,
         max_members=4,
@@ -61,6 +64,8 @@ def scarce() -> Rules:
         call_timeout_ms=20_000,
         closed_mark_ms=60_000,
     )
+    written = {name: replace(one, write_calls={"reports": 1}) for name, one in known.connectors.items()}
+    return replace(known, connectors=written)
 
 
 def throttled(throttle: Throttle) -> Failure:
@@ -111,6 +116,14 @@ class Planner(RuleBasedStateMachine):
         self.accepted.add(message.request_id)
         self.step(*[message] * (1 + again))
 
+    @rule(who=st.integers(0, 4), class_=st.sampled_from([1, 2, 3, 5]))
+    def come_to_write(self, who: int, class_: int) -> None:
+        """Beside the fetches of the same connectors; of their order ``test_writes`` knows more."""
+        self.number += 1
+        message = write(self.number, connector=CONNECTORS[who], priority_class=class_, accepted_at=self.now)
+        self.accepted.add(message.request_id)
+        self.step(message)
+
     @rule(pick=picks, ahead=st.booleans(), stranger=st.booleans())
     def cancel(self, pick: int, ahead: bool, stranger: bool) -> None:
         """Of any request so far, or of one that has not come yet."""
@@ -140,9 +153,10 @@ class Planner(RuleBasedStateMachine):
     @rule(pick=picks, how=st.sampled_from(["file", "file", "remote", "failure", "throttle", "released", "refused"]))
     def outcome(self, pick: int, how: str) -> None:
         offer = self._offer(pick)
+        result = ended_well(offer, str(pick % 3))
         every: dict[str, dict[str, Any]] = {
-            "file": {"file": result_of(offer, reading=str(pick % 3))},
-            "remote": {"remote": {"report": "x"}, "percent": None},
+            "file": result,
+            "remote": result if offer.write is not None else {"remote": {"report": "x"}, "percent": None},
             "failure": {"failure": FAILURES[pick % len(FAILURES)]},
             "throttle": {"failure": throttled(THROTTLES[pick % len(THROTTLES)])},
             "released": {"released": True, "not_before_s": float(pick % 4)},
@@ -283,9 +297,12 @@ class Planner(RuleBasedStateMachine):
             self.offers = under_way
             # A throttled day may be over only tomorrow.
             self.now += 0 if under_way else 300_000
-            ends = [StepOutcome(o.batch_id, o.epoch, o.step_no, "w0", 0, file=result_of(o)) for o in under_way]
-            held = {b: lease.worker for b, lease in self.state.leases.items()}
-            self.step(*(replace_worker(o, held[o.batch_id]) for o in ends), Tick())
+            held = {b: lease.worker or "w0" for b, lease in self.state.leases.items()}
+            # A result counts whoever brings it; this is who holds the lease.
+            ends = [
+                StepOutcome(o.batch_id, o.epoch, o.step_no, held[o.batch_id], 0, **ended_well(o)) for o in under_way
+            ]
+            self.step(*ends, Tick())
         assert self.ends.keys() == self.accepted
         for by in (200_000, 2 * DAY):
             self.now += by
@@ -294,9 +311,9 @@ class Planner(RuleBasedStateMachine):
         assert left_behind(self.state.queue) == {}
 
 
-def replace_worker(outcome: StepOutcome, worker: str | None) -> StepOutcome:
-    """A result counts whoever brings it; this is who holds the lease."""
-    return StepOutcome(outcome.batch_id, outcome.epoch, outcome.step_no, worker or "w0", 0, file=outcome.file)
+def ended_well(offer: Offer, reading: str = "") -> dict[str, Any]:
+    """How a step ends that has done its work."""
+    return {"file": result_of(offer, reading=reading)} if offer.write is None else {"rows_written": 1}
 
 
 TestPlanner = Planner.TestCase

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from app.connectors.dv360.client import Dv360Connector
 from app.domain.errors import ErrorClass, Failure, PermitDenied, ProviderError
-from app.domain.messages import Offer, StepOutcome, StoredFile
+from app.domain.messages import Offer, StepOutcome, StoredFile, Write
 from app.domain.model import ReportType
-from app.ports import Calls, Ready, ResultsUnavailable, Running
+from app.ports import Calls, Ready, ResultsUnavailable, Running, Writer
 from app.services.fetching import STORE_RETRY_S, run_step
 from tests.connectors.support import TestClock, offer
 
@@ -165,3 +165,70 @@ async def test_anything_else_is_internal_and_names_no_secret(where: str, caplog:
 async def test_cancellation_is_passed_on() -> None:
     with pytest.raises(asyncio.CancelledError):
         await Room().run(asyncio.CancelledError())
+
+
+@dataclass
+class Written(Steps):
+    """The same that can be written to: keeps what it was told, answers or raises ``answer``."""
+
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    async def write(self, *, calls: Calls, **what: Any) -> int:
+        self.told.append(what)
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return int(self.answer)
+
+
+def to_write(**changes: Any) -> Offer:
+    return replace(offer("write"), write=Write("req_1", "Leads!A1", "append", 2, '[["a",1],[null,true]]'), **changes)
+
+
+async def write_with(connector: Any, order: list[str] | None = None) -> StepOutcome | None:
+    return await run_step(
+        to_write(), connector=connector, calls=Made(), results=Store(order or []), clock=TestClock(), worker="w"
+    )
+
+
+async def test_a_write_calls_the_writer_and_nobody_else() -> None:
+    order: list[str] = []
+    connector = Written(2, order)
+    outcome = await write_with(connector, order)
+    assert outcome is not None
+    assert (outcome.rows_written, outcome.file, outcome.failure, outcome.calls, outcome.first_call_at) == (
+        2,
+        None,
+        None,
+        3,
+        1_000,
+    )
+    assert order == []
+    assert connector.told == [
+        {
+            "spreadsheet_id": to_write().connector.account_id,
+            "request_id": "req_1",
+            "target": "Leads!A1",
+            "mode": "append",
+            "rows": [["a", 1], [None, True]],
+        }
+    ]
+
+
+async def test_a_write_fails_as_a_fetch_does() -> None:
+    rejected = Failure(ErrorClass.INVALID_REQUEST, "sheet_write_rejected", "No.", retryable=False)
+    outcome = await write_with(Written(ProviderError(rejected), []))
+    assert outcome is not None
+    assert (outcome.failure, outcome.rows_written) == (rejected, None)
+    handed_back = await write_with(Written(PermitDenied("quota", 3.0), []))
+    assert handed_back is not None
+    assert (handed_back.released, handed_back.not_before_s) == (True, 3.0)
+    assert await write_with(Written(PermitDenied("stale"), [])) is None
+
+
+async def test_a_connector_that_cannot_write_says_so_and_leaves_it_to_others() -> None:
+    outcome = await write_with(Steps(None, []))
+    assert outcome is not None
+    assert outcome.failure is not None
+    assert (outcome.failure.code, outcome.failure.retryable) == ("write_not_supported", True)
+    assert not isinstance(Steps(None, []), Writer)
+    assert isinstance(Written(None, []), Writer)

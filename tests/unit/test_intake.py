@@ -10,8 +10,9 @@ from app.domain.commands import CancelCommand, FetchCommand, WriteCommand
 from app.domain.errors import ErrorClass, Fault
 from app.domain.identity import body_hash, refused_event_id
 from app.domain.intake import Refused, judge, refusal, refused, today_at
-from app.domain.messages import Accept, Cancel
+from app.domain.messages import Accept, Cancel, Write
 from app.domain.model import Catalogue, ConnectorFacts, Field, ReportType
+from app.domain.writes import MAX_BYTES, MAX_CELLS
 
 HEX = "0190a1b2c3d47e5f8a9b0c1d2e3f4a5b"
 REQUEST, CONNECTOR = f"req_{HEX}", f"conn_{HEX}"
@@ -234,6 +235,45 @@ def test_writes_are_refused_with_their_own_sentences() -> None:
         "connector_not_ready",
         "write_not_supported",
     ]
+
+
+def test_a_good_write_is_accepted_with_all_that_the_planner_needs() -> None:
+    command = replace(WRITE, rows=(("=1+1", None), (1, 1.0, True)), mode="update", priority="normal")
+    source = ("connector.commands", 1, 2)
+    found = verdict(command, SHEETS, writers={"SHEETS"}, traceparent="00-x", source=source)
+    assert found == Accept(
+        request_id=REQUEST,
+        connector=SHEETS,
+        report_type="",
+        start=0,
+        end=0,
+        fields=(),
+        priority_class=2,
+        accepted_at=ACCEPTED_AT,
+        body_hash=body_hash(command),
+        traceparent="00-x",
+        source=source,
+        write=Write(REQUEST, "Leads!A1", "update", 2, '[["=1+1",null],[1,1.0,true]]'),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "of", "expected"),
+    [
+        ({}, {"status": "paused"}, []),
+        ({}, {"status": "revoked"}, ["connector_not_ready"]),
+        ({}, {"deleted": True}, ["unknown_connector"]),
+        ({"org_id": 8}, {}, ["unknown_connector"]),
+        ({"priority": "premium"}, {}, ["priority_not_allowed"]),
+        ({"priority": "premium"}, {"plan": "premium"}, []),
+        ({"rows": (tuple(range(MAX_CELLS)),)}, {}, []),
+        ({"rows": (tuple(range(MAX_CELLS + 1)),)}, {}, ["invalid_rows"]),
+        ({"rows": (("x" * MAX_BYTES,),), "org_id": 8}, {}, ["unknown_connector", "invalid_rows"]),
+    ],
+)
+def test_whose_write_is_accepted(changes: dict[str, Any], of: dict[str, Any], expected: list[str]) -> None:
+    found = verdict(replace(WRITE, **changes), replace(SHEETS, **of), writers={"SHEETS"})
+    assert ([fault.code for fault in found.faults] if isinstance(found, Refused) else []) == expected
 
 
 def test_a_cancel_passes_whatever_is_known() -> None:

@@ -11,7 +11,7 @@ from app.domain.model import PARTITIONS
 from app.domain.state import State
 from app.streams import internal, topology
 from app.streams.kafka import Record
-from app.streams.pace import AHEAD, EVERY, Pace
+from app.streams.pace import AHEAD, EVERY, HEAVY, Pace
 from app.testing.planning import NOW, rules, take
 
 
@@ -31,6 +31,13 @@ def test_a_milestone_follows_only_enough_records_of_one_inbox_partition() -> Non
     assert (one.topic, one.partition) == ("inbox", 1)
     assert internal.load(one.value) == Milestone("w", 1, 1)
     assert not pace.milestones(records(EVERY - 1, 1)), "counting begins anew"
+
+
+def test_large_records_count_as_many() -> None:
+    pace = Pace("w", "inbox")
+    heavy = Record("inbox", b"x" * (HEAVY * (EVERY // 2 - 1)), None, 0)
+    assert not pace.milestones([heavy])
+    assert len(pace.milestones([heavy])) == 1
 
 
 async def test_intake_waits_for_the_planner_that_is_behind_and_for_no_other() -> None:

@@ -105,7 +105,8 @@ async def test_the_queue_counts_everybody_and_names_the_callers(client: Client, 
     assert body["rate_limits"]["DV360"]["remaining"] == 0
     assert body["requests"][0] == {
         "request_id": request_id(2), "connector_id": CONNECTOR, "connector_type": "DV360",
-        "report_type": "campaign_performance", "priority": "normal", "status": "queued", "queue_position": 2,
+        "request_type": "fetch", "report_type": "campaign_performance", "target": None,
+        "priority": "normal", "status": "queued", "queue_position": 2,
         "estimated_wait_seconds": body["requests"][0]["estimated_wait_seconds"],
         "estimated_wait_p90_seconds": body["requests"][0]["estimated_wait_p90_seconds"],
         "waiting": body["requests"][0]["waiting"],

@@ -79,28 +79,38 @@ class PostgresRequestHistory:
 
 def _row(view: RequestView) -> tuple[Any, ...]:
     """The arguments of ``project``, in its order."""
-    days = Days(view.start, view.end)
+    days = None if view.write is not None else Days(view.start, view.end)
     return (
-        uuid_text("req", view.request_id), uuid_text("conn", view.connector_id), view.org_id, "fetch",
-        _params(view, days), view.state, SQL_PRIORITY[view.priority_class], view.queue_position,
+        uuid_text("req", view.request_id), uuid_text("conn", view.connector_id), view.org_id,
+        "fetch" if days is not None else "write", _params(view, days), view.state,
+        SQL_PRIORITY[view.priority_class], view.queue_position,
         [uuid_text("req", one) for one in view.batched_with], view.result, _sentence(view.error),
         _small(view.execution_time_ms), _rounded(view.cost), moment(view.accepted_at), moment(view.started_at),
-        moment(view.completed_at), view.connector_type, plain(view.report_type), date.fromordinal(view.start),
-        date.fromordinal(view.end), [plain(name) for name in view.fields], view.labels,
+        moment(view.completed_at), view.connector_type, plain(view.report_type) or None, *_ends(days),
+        [plain(name) for name in view.fields], view.labels,
         uuid_text("bat", view.batch_id or ""), view.revision, view.body_hash, view.waiting, view.progress,
         view.estimated_wait_s, view.rate_limit, view.attempts, view.error,
         None if view.cost is None else Decimal(view.cost), moment(view.deadline_at), _small(view.max_age_s), view.force,
     )  # fmt: skip
 
 
-def _params(view: RequestView, days: Days) -> dict[str, Any]:
+def _ends(days: Days | None) -> tuple[date | None, date | None]:
+    return (None, None) if days is None else (date.fromordinal(days.start), date.fromordinal(days.end))
+
+
+def _params(view: RequestView, days: Days | None) -> dict[str, Any]:
     """What was asked for, in the words of the command. Whose it is stands here too: the columns are foreign keys."""
+    asked: dict[str, Any] = {"write": view.write}
+    if days is not None:
+        asked = {
+            "report_type": view.report_type,
+            "date_range": None if is_table(view.connector_type) else {"start": days.first, "end": days.last},
+            "fields": list(view.fields),
+        }
     return {
         "org_id": view.org_id,
         "connector_id": view.connector_id,
-        "report_type": view.report_type,
-        "date_range": None if is_table(view.connector_type) else {"start": days.first, "end": days.last},
-        "fields": list(view.fields),
+        **asked,
         "execution_time_ms": view.execution_time_ms,
         "max_age_s": view.max_age_s,
     }
@@ -127,9 +137,9 @@ def _view(row: Record) -> RequestView:
         org_id=params["org_id"],
         connector_id=params["connector_id"],
         connector_type=row["connector_type"],
-        report_type=row["report_type"],
-        start=row["date_start"].toordinal(),
-        end=row["date_end"].toordinal(),
+        report_type=row["report_type"] or "",
+        start=_ordinal(row["date_start"]),
+        end=_ordinal(row["date_end"]),
         fields=tuple(row["fields"]),
         priority_class=_CLASS[row["priority"]],
         state=row["status"],
@@ -154,4 +164,9 @@ def _view(row: Record) -> RequestView:
         deadline_at=millis(row["deadline_at"]),
         force=row["force"],
         max_age_s=params["max_age_s"],
+        write=params.get("write"),
     )
+
+
+def _ordinal(day: date | None) -> int:
+    return 0 if day is None else day.toordinal()
