@@ -18,6 +18,7 @@ from app.domain import (
     relook,
     retry,
     tables,
+    writes,
 )
 from app.domain.coverage import day_state
 from app.domain.errors import ErrorClass, Failure, Throttle
@@ -268,6 +269,7 @@ def written(state: State, batch: Batch, outcome: StepOutcome, rows: int) -> None
     """The rows are in the sheet."""
     closing.charge_members(state, batch, attempts=1)
     members, ms = members_of(state, batch), _execution_ms(batch, outcome)
+    writes.done(state, batch, members)
     state.drop_batch(batch.batch_id)
     for request in members:
         row = state.requests[request.accept.request_id]

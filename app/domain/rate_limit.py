@@ -53,6 +53,8 @@ class PermitRow:
     payers: str = ""
     """The ledger's row that says whom the call is for; empty once its entry is written (``ledger.Payers``)."""
     org_id: int = 0
+    landed: bool = False
+    """Its call can change nothing any more: what it was to append is in the sheet."""
 
 
 @dataclass(frozen=True, slots=True)

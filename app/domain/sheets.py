@@ -68,7 +68,7 @@ class Sheets:
 
     def left(self, row: PermitRow, latest_end: int) -> None:
         """A permit was granted; only those to write count."""
-        if row.charge == WRITE and row.returned_at is None:
+        if row.charge == WRITE and row.returned_at is None and not row.landed:
             self._out.setdefault(row.account_id, {})[row.ask_id] = row.batch_id, latest_end
 
     def ended(self, row: PermitRow) -> None:
@@ -77,6 +77,11 @@ class Sheets:
         out.pop(row.ask_id, None)
         if not out:
             self._out.pop(row.account_id, None)
+
+    def out(self, batch: Batch) -> tuple[str, ...]:
+        """Ask ids of the calls of a write that may still land."""
+        out = self._out.get(batch.connector.account_id, {})
+        return tuple(ask_id for ask_id, (name, _) in out.items() if name == batch.batch_id)
 
     def landing_until(self, batch: Batch, now: int) -> int | None:
         """When the last call of another write to the same spreadsheet has ended at the latest; None: none is out."""

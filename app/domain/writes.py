@@ -113,6 +113,17 @@ def ended(state: State, row: PermitRow) -> None:
         state.wake_write(row.account_id)
 
 
+def done(state: State, batch: Batch, members: Iterable[Request]) -> None:
+    """The rows are in the sheet. An append carries its stamp and cannot happen twice, so what is still out of it, of a
+    worker that died or froze, keeps nobody waiting; an update's could still undo the next one."""
+    if not any(r.accept.write is not None and r.accept.write.mode == "append" for r in members):
+        return
+    for ask_id in state.sheets.out(batch):
+        row = replace(state.permits[ask_id], landed=True)
+        state.put(f"p/{ask_id}", row)
+        state.sheets.ended(row)
+
+
 def sent(state: State, request: Request) -> bool:
     """Whether a write's call may have left, so that nobody can take it back."""
     return any(state.batches[part].sent for part in request.parts if part in state.batches)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.domain.messages import Ask, Cancel, Offer, StepOutcome
+from app.domain.messages import Ask, Cancel, Offer, StepOutcome, Write
 from app.domain.retry import RetryPolicy
 from app.testing.planning import NOW, request_id
 from app.testing.planning_world import Faults, PlannerWorld, _Step
@@ -31,8 +31,14 @@ class SheetWorld(PlannerWorld):
 
     def _arrives(self, offer: Offer, ask: Ask, took_ms: int) -> None:
         if ask.charge == "write" and offer.write is not None:
-            name, book = offer.write.request_id, offer.connector.account_id
-            self._at(self._random.randint(0, took_ms), lambda: self.sheets.setdefault(book, []).append(name))
+            write, book = offer.write, offer.connector.account_id
+            self._at(self._random.randint(0, took_ms), lambda: self._lands(self.sheets.setdefault(book, []), write))
+
+    @staticmethod
+    def _lands(there: list[str], write: Write) -> None:
+        """An append's stamp is taken by then, where it was done already."""
+        if write.mode == "update" or write.request_id not in there:
+            there.append(write.request_id)
 
     def _result(self, task: _Step) -> StepOutcome:
         return self._outcome(task, rows_written=1)
@@ -47,8 +53,8 @@ def lived(seed: int, faults: Faults) -> SheetWorld:
     for number in range(1, 41):
         at += draw.choice([0, 0, 1, 500, 6_000])
         connector = draw.choice(BOOKS)
-        class_ = draw.choice([1, 2, 3, 5])
-        world.tell(write(number, connector=connector, priority_class=class_, accepted_at=NOW + at), at)
+        class_, mode = draw.choice([1, 2, 3, 5]), draw.choice(["append", "update"])
+        world.tell(write(number, connector=connector, mode=mode, priority_class=class_, accepted_at=NOW + at), at)
         if draw.random() < 0.2:
             late = at + draw.randint(0, 20_000)
             world.tell(Cancel(request_id(number), connector.org_id, connector.connector_id), late)

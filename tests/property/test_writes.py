@@ -68,14 +68,16 @@ class Writes(RuleBasedStateMachine):
         late=st.sampled_from([0, 0, 1, 5_000]),
         class_=st.sampled_from([1, 2, 3, 5]),
         same=st.booleans(),
+        mode=st.sampled_from(["append", "update"]),
         left=st.sampled_from([None, None, 30_000]),
     )
-    def come(self, who: int, late: int, class_: int, same: bool, left: int | None) -> None:
+    def come(self, who: int, late: int, class_: int, same: bool, mode: str, left: int | None) -> None:
         """``same``: its record stands before all others of its instant, on another partition."""
         self.number += 1
         command = write(
             self.number,
             [["n", self.number, 1.5, True, None]],
+            mode=mode,
             connector=CONNECTORS[who],
             priority_class=class_,
             accepted_at=self.now - late,
@@ -210,11 +212,18 @@ class Writes(RuleBasedStateMachine):
         _, partition, offset = command.source or ("", 0, 0)
         return command.accepted_at, partition, offset
 
+    def mode(self, name: str) -> str:
+        command = self.commands[name].write
+        assert command is not None
+        return command.mode
+
     def _landing(self, book: str) -> set[str]:
+        """An append that is in the sheet does not come twice."""
         return {
             name
             for name, granted in self.out.values()
             if self.commands[name].connector.account_id == book and granted + LIFETIME_MS > self.now
+            if not (self.mode(name) == "append" and self.how.get(name) == "data_written")
         }
 
     def _land_alone(self, changes: Changes) -> None:
@@ -230,7 +239,7 @@ class Writes(RuleBasedStateMachine):
     def _who_waits_knows_why(self) -> None:
         for name, row in self.state.requests.items():
             view = closing.view(self.state, row)
-            assert view.write == {"target": "Leads!A1", "mode": "append", "rows": 1, "sent": name in self.sent}
+            assert view.write == {"target": "Leads!A1", "mode": self.mode(name), "rows": 1, "sent": name in self.sent}
             if row.state == "queued":
                 assert view.waiting is not None
                 until = view.waiting["until"]
