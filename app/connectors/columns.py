@@ -17,6 +17,8 @@ from app.domain.messages import Offer
 from app.domain.model import Field
 
 KINDS = {"string": pa.string(), "date": pa.date32(), "int64": pa.int64(), "decimal(18,6)": pa.decimal128(18, 6)}
+WORDS = pa.dictionary(pa.int32(), pa.string())
+"""Texts of a column in which most stand in many rows."""
 Reader = Callable[[list[Any]], pa.Array]
 """Texts (or None) of one column -> its array. Raises Arrow's errors, or ``InvalidOperation``."""
 
@@ -51,8 +53,13 @@ def array_of(field: Field, values: list[Any], offer: Offer, read: Reader | None 
 def own_array(field: Field, offer: Offer, count: int) -> pa.Array | None:
     """A column that the provider is not asked for: what the connector says, or nothing. None for another column."""
     if field.name in ("connector_id", "time_zone"):
-        return pa.repeat(pa.scalar(getattr(offer.connector, field.name), pa.string()), count)
+        return repeated(getattr(offer.connector, field.name), count)
     return None if field.provider_name else pa.nulls(count, KINDS[field.kind])
+
+
+def repeated(word: str, count: int) -> pa.Array:
+    """A column of one word."""
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), count), pa.array([word], pa.string()))
 
 
 def texts(values: list[Any]) -> pa.Array:
@@ -89,7 +96,7 @@ def rounded(text: str) -> str:
 def _account(values: Sequence[Any], account_id: str) -> pa.Array:
     if any(value != account_id for value in set(map(str, values))):
         raise bad_response("wrong_account", "the report holds rows of another account", retryable=False)
-    return pa.repeat(pa.scalar(account_id, pa.string()), len(values))
+    return repeated(account_id, len(values))
 
 
 def _check_days(days: pa.Array, offer: Offer) -> None:

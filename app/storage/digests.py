@@ -70,7 +70,7 @@ class DayDigests:
             return column.view(pa.int32()).cast(pa.int64()).view(pa.uint64())
         if pa.types.is_decimal(kind):
             return column.cast(pa.decimal64(kind.precision, kind.scale)).view(pa.int64()).view(pa.uint64())
-        encoded = column.dictionary_encode()
+        encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
         words = encoded.dictionary.cast(pa.binary()).to_pylist()
         return pa.array(self._hashes(words), pa.uint64()).take(encoded.indices)
 

@@ -52,7 +52,13 @@ class ResultFile:
         self._fields = columns_of(report, offer.fields)
         self._schema = schema_of(self._fields)
         self._writer = pq.ParquetWriter(
-            str(path), self._schema, compression="zstd", store_decimal_as_integer=True, write_batch_size=ROW_GROUP
+            str(path),
+            self._schema,
+            compression="zstd",
+            store_decimal_as_integer=True,
+            write_batch_size=ROW_GROUP,
+            # Figures hardly repeat: as dictionaries they took longer to write and were a fifth larger.
+            use_dictionary=[field.name for field in self._fields if field.role != "metric"],
         )
         self._pending: list[pa.RecordBatch] = []
         self._waiting = 0
@@ -63,10 +69,10 @@ class ResultFile:
         self._words: dict[str, str | None] = {"currency": None, "time_zone": None}
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Takes rows whose columns are those of the report type, in order. Raises ``ProviderError`` for a null in a
-        key."""
+        """Takes rows whose columns are those of the report type, in order; texts may be dictionaries of texts, which
+        are counted faster. Raises ``ProviderError`` for a null in a key."""
         typed = self._typed(batch)
-        self._count(typed)
+        self._count(batch)
         self._pending.append(typed)
         self._waiting += typed.num_rows
         if self._waiting >= ROW_GROUP:
@@ -87,12 +93,13 @@ class ResultFile:
         self._writer.close()
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if batch.schema.names != self._schema.names or batch.schema.types != self._schema.types:
+        columns = [_dense(column) for column in batch.columns]
+        if batch.schema.names != self._schema.names or [one.type for one in columns] != self._schema.types:
             raise TypeError(f"rows of {self._report.name} have the columns {batch.schema.names}")
         for field in self._fields:
             if not field.nullable and batch.column(field.name).null_count:
                 raise _wrong("null_key", f"column {field.name} may not be empty")
-        return pa.RecordBatch.from_arrays(batch.columns, schema=self._schema)
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
     def _count(self, batch: pa.RecordBatch) -> None:
         self._rows += batch.num_rows
@@ -163,6 +170,10 @@ def describe(path: Path) -> dict[str, Any]:
     if metadata.num_rows != description["rows"]:
         raise ValueError("the object's rows are not those it describes")
     return description
+
+
+def _dense(column: pa.Array) -> pa.Array:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _wrong(code: str, message: str) -> ProviderError:
