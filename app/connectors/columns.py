@@ -62,6 +62,26 @@ def repeated(word: str, count: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), count), pa.array([word], pa.string()))
 
 
+def words(cells: pa.Array) -> pa.Array:
+    """Texts as a dictionary; where all are the same word, found by comparing and without hashing each of them."""
+    text = text_of(cells)
+    word = text[: len(text) // max(len(cells), 1)]
+    lengths = pc.min_max(pc.binary_length(cells)).as_py()
+    if len(cells) and lengths["min"] == lengths["max"] and text == word * len(cells):
+        return repeated(word.decode(), len(cells))
+    return cells.dictionary_encode()
+
+
+def text_of(cells: Any) -> bytes:
+    """All texts of a column with nothing between them."""
+    _, ends, content = cells.buffers()
+    if content is None:
+        return b""
+    at = memoryview(ends).cast("i")
+    text: bytes = content[at[cells.offset] : at[cells.offset + len(cells)]].to_pybytes()
+    return text
+
+
 def texts(values: list[Any]) -> pa.Array:
     """As they are."""
     return pa.array(values, pa.string())

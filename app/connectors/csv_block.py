@@ -17,13 +17,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from app.connectors.columns import KINDS, WORDS, repeated
+from app.connectors.columns import KINDS, WORDS, repeated, words
 from app.connectors.csv_text import Form, bad_value, number
 from app.connectors.failures import bad_response, shown
 from app.connectors.number_columns import typed
 from app.domain.messages import Offer
 from app.domain.model import Field
 
+_OF_THE_ACCOUNT = ("account_id", "account_name", "currency")
+"""Columns that are one word in all rows, as a rule."""
 _UNIT = Decimal("0.000001")
 
 
@@ -68,13 +70,12 @@ def parse(block: bytes, plan: Layout) -> pa.RecordBatch:
 
 
 def _read(block: bytes, plan: Layout) -> dict[str, pa.Array]:
-    """Our columns as texts. Dates, ids and names repeat from row to row: as dictionaries each word is looked at once
-    per block."""
+    """Our columns as texts. Dates, ids and names repeat: as dictionaries each word is looked at once per block."""
     names = [f"_{place}" for place in range(len(plan.header))]
     for name, place in plan.places.items():
         names[place] = name
     types = {
-        field.name: KINDS["string"] if field.role == "metric" else WORDS
+        field.name: KINDS["string"] if field.role == "metric" or field.name in _OF_THE_ACCOUNT else WORDS
         for field in plan.fields
         if field.name in plan.places
     }
@@ -135,6 +136,8 @@ def _array(field: Field, columns: dict[str, pa.Array], plan: Layout, rows: int) 
         return _metric(column, field, plan)
     if field.kind == "date":
         return _dates(column, plan)
+    if field.name in _OF_THE_ACCOUNT:
+        column = words(column)
     if field.name == "account_id":
         _check_account(column, facts.account_id)
     return column

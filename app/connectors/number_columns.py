@@ -10,13 +10,12 @@ numbers of more than 38 digits wrap (26.0).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MONEY = pa.decimal128(18, 6)
-_KINDS = {"int64": pa.int64(), "decimal(18,6)": MONEY}
+from app.connectors.columns import KINDS, text_of
+
 _SIGNS = {"int64": b"0123456789-", "decimal(18,6)": b"0123456789-."}
 _LONGEST = 20
 """Characters of a number of 18 digits, its sign and its point; a whole number of 64 bits has no more."""
@@ -39,10 +38,10 @@ def typed(cells: pa.Array, kind: str, nulls: Sequence[str]) -> pa.Array | None:
 
 
 def _plain(cells: pa.Array, kind: str) -> pa.Array | None:
-    if _text(cells).translate(None, _SIGNS[kind]) or (pc.max(pc.binary_length(cells)).as_py() or 0) > _LONGEST:
+    if text_of(cells).translate(None, _SIGNS[kind]) or (pc.max(pc.binary_length(cells)).as_py() or 0) > _LONGEST:
         return None
     try:
-        found = cells.cast(_KINDS[kind])
+        found = cells.cast(KINDS[kind])
         found.validate(full=True)  # the cast itself lets numbers of too many digits pass
     except pa.ArrowInvalid:
         return None
@@ -51,7 +50,7 @@ def _plain(cells: pa.Array, kind: str) -> pa.Array | None:
 
 def _tidied(cells: pa.Array, nulls: Sequence[str]) -> pa.Array:
     """Without space around them, without thousands separators, and with null for what tells nothing."""
-    text = _text(cells)
+    text = text_of(cells)
     if b" " in text:
         cells = pc.ascii_trim(cells, characters=" ")
     if b"," in text:
@@ -66,18 +65,9 @@ def _rounded(cells: pa.Array) -> pa.Array | None:
     if not pc.all(pc.match_substring_regex(cells, _TO_ROUND)).as_py():
         return None
     try:
-        found = pc.round(cells.cast(_WIDE), ndigits=6, round_mode="half_to_even").cast(MONEY)
+        found = pc.round(cells.cast(_WIDE), ndigits=6, round_mode="half_to_even").cast(KINDS["decimal(18,6)"])
         found.validate(full=True)
     except pa.ArrowInvalid:
         return None
     return found
 
-
-def _text(cells: Any) -> bytes:
-    """All cells without anything between them."""
-    _, ends, content = cells.buffers()
-    if content is None:
-        return b""
-    found = memoryview(ends).cast("i")
-    text: bytes = content[found[cells.offset] : found[cells.offset + len(cells)]].to_pybytes()
-    return text

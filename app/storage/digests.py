@@ -51,28 +51,38 @@ class DayDigests:
             self.days[row["day"]] = (rows + row["low_count"], (digest + more) & MASK)
 
     def _rows(self, batch: pa.RecordBatch) -> pa.Array:
-        total = pa.repeat(_ZERO, batch.num_rows)
+        # A sum of values times odd constants drawn per column; the last step hides that it is linear.
+        total, everywhere = None, 0
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if name in _SAME:
                 continue
-            # A sum of values times odd constants drawn per column; the last step hides that it is linear.
-            seed, factor = (pa.scalar(_word(word + name.encode()) | 1, pa.uint64()) for word in (b"+", b"*"))
-            weighed = pc.multiply(pc.add(self._numbers(column), seed), factor)
-            total = pc.add(total, pc.fill_null(weighed, _ZERO) if column.null_count else weighed)
-        return _mixed(total)
+            seed, factor = (_word(word + name.encode()) | 1 for word in (b"+", b"*"))
+            weighed = self._weighed(column, factor)
+            if column.null_count:
+                weighed = pc.fill_null(pc.add(weighed, _number(seed * factor)), _ZERO)
+            else:
+                everywhere += seed * factor  # the same in every row, so it is added once
+            total = weighed if total is None else pc.add(total, weighed)
+        if total is None:
+            return _mixed(pa.repeat(_number(everywhere), batch.num_rows))
+        return _mixed(pc.add(total, _number(everywhere)))
 
-    def _numbers(self, column: pa.Array) -> pa.Array:
-        """Each value as one 64-bit number: different values, different numbers."""
+    def _weighed(self, column: pa.Array, factor: int) -> pa.Array:
+        """Each value as one 64-bit number, times ``factor``: different values, different numbers."""
         kind = column.type
         if pa.types.is_int64(kind):
-            return column.view(pa.uint64())
-        if pa.types.is_date32(kind):
-            return column.view(pa.int32()).cast(pa.int64()).view(pa.uint64())
-        if pa.types.is_decimal(kind):
-            return column.cast(pa.decimal64(kind.precision, kind.scale)).view(pa.int64()).view(pa.uint64())
-        encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
-        words = encoded.dictionary.cast(pa.binary()).to_pylist()
-        return pa.array(self._hashes(words), pa.uint64()).take(encoded.indices)
+            numbers = column.view(pa.uint64())
+        elif pa.types.is_date32(kind):
+            numbers = column.view(pa.int32()).cast(pa.int64()).view(pa.uint64())
+        elif pa.types.is_decimal(kind):
+            numbers = column.cast(pa.decimal64(kind.precision, kind.scale)).view(pa.int64()).view(pa.uint64())
+        else:
+            encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
+            words = self._hashes(encoded.dictionary.cast(pa.binary()).to_pylist())
+            # By word and not by row: there are fewer.
+            weighed = pc.multiply(pa.array(words, pa.uint64()), _number(factor))
+            return weighed.take(encoded.indices)
+        return pc.multiply(numbers, _number(factor))
 
     def _hashes(self, words: Iterable[Any]) -> list[int]:
         if len(self._words) > _MOST_WORDS:
@@ -85,6 +95,10 @@ class DayDigests:
                 number = known[word] = _word(word)
             hashes.append(number)
         return hashes
+
+
+def _number(value: int) -> pa.Scalar:
+    return pa.scalar(value & MASK, pa.uint64())
 
 
 def _word(text: bytes) -> int:

@@ -27,6 +27,7 @@ ROW_GROUP = 20_000
 META = b"connector_service"
 _EPOCH = date(1970, 1, 1).toordinal()
 _KINDS = {"string": pa.string(), "date": pa.date32(), "int64": pa.int64(), "decimal(18,6)": pa.decimal128(18, 6)}
+_WORDS = pa.dictionary(pa.int32(), pa.string())
 _TOTALS = ("impressions", "clicks", "spend")
 # A provider's totals are sums of figures it has not rounded yet: half a cent, and half of the last place per row.
 _CENT = Decimal("0.005")
@@ -50,13 +51,14 @@ class ResultFile:
         self._offer = offer
         self._report = report
         self._fields = columns_of(report, offer.fields)
-        self._schema = schema_of(self._fields)
+        self._schema = _in_words(schema_of(self._fields))
         self._writer = pq.ParquetWriter(
             str(path),
             self._schema,
             compression="zstd",
             store_decimal_as_integer=True,
             write_batch_size=ROW_GROUP,
+            store_schema=False,  # it would tell readers of dictionaries, which are only how the rows come here
             # Figures hardly repeat: as dictionaries they took longer to write and were a fifth larger.
             use_dictionary=[field.name for field in self._fields if field.role != "metric"],
         )
@@ -72,7 +74,7 @@ class ResultFile:
         """Takes rows whose columns are those of the report type, in order; texts may be dictionaries of texts, which
         are counted faster. Raises ``ProviderError`` for a null in a key."""
         typed = self._typed(batch)
-        self._count(batch)
+        self._count(typed)
         self._pending.append(typed)
         self._waiting += typed.num_rows
         if self._waiting >= ROW_GROUP:
@@ -93,7 +95,7 @@ class ResultFile:
         self._writer.close()
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        columns = [_dense(column) for column in batch.columns]
+        columns = [column.dictionary_encode() if column.type == pa.string() else column for column in batch.columns]
         if batch.schema.names != self._schema.names or [one.type for one in columns] != self._schema.types:
             raise TypeError(f"rows of {self._report.name} have the columns {batch.schema.names}")
         for field in self._fields:
@@ -117,7 +119,7 @@ class ResultFile:
         if not self._waiting:
             return
         table = pa.Table.from_batches(self._pending)
-        self._writer.write_table(table.slice(0, self._waiting - keep), row_group_size=ROW_GROUP)
+        self._writer.write_table(_one_dictionary(table.slice(0, self._waiting - keep)), row_group_size=ROW_GROUP)
         self._pending = table.slice(self._waiting - keep).to_batches() if keep else []
         self._waiting = keep
 
@@ -172,8 +174,19 @@ def describe(path: Path) -> dict[str, Any]:
     return description
 
 
-def _dense(column: pa.Array) -> pa.Array:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+def _in_words(schema: pa.Schema) -> pa.Schema:
+    """The schema with dictionaries for its texts, as Parquet writes them fastest."""
+    return pa.schema([field.with_type(_WORDS) if field.type == pa.string() else field for field in schema])
+
+
+def _one_dictionary(rows: pa.Table) -> pa.Table:
+    """The rows with one dictionary for all chunks of a column, else it would be written text by text. Batches overlap
+    row groups; a dictionary that is long for its rows is made again, of the words that they use."""
+    for at, column in enumerate(rows.columns):
+        if pa.types.is_dictionary(column.type) and sum(len(one.dictionary) for one in column.chunks) > len(column) // 2:
+            used = column.cast(pa.string()).combine_chunks().dictionary_encode()
+            rows = rows.set_column(at, rows.schema.field(at), used)
+    return rows.unify_dictionaries()
 
 
 def _wrong(code: str, message: str) -> ProviderError:
