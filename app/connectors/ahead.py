@@ -1,4 +1,4 @@
-"""Parsing in a thread, one block ahead of whoever takes the result."""
+"""Reading and parsing ahead of whoever takes the result: one block is read and one parsed while he takes one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ P = TypeVar("P")
 
 
 async def parsed_ahead(blocks: AsyncIterator[B], parse: Callable[[B], P]) -> AsyncGenerator[P, None]:
-    """Parses a block while its taker writes the one before. Never two at a time: writing is the slower half, so that
-    a second one would bring memory and no speed."""
-    ahead: asyncio.Task[P] | None = None
+    """Parses a block in a thread while its taker writes the one before, and meanwhile waits for the next. Never two
+    parsed at a time: with writing there would be three threads at work, which would bring memory and no speed."""
+    reading = asyncio.create_task(_next(blocks))
+    parsing: asyncio.Task[P] | None = None
     try:
-        async for block in blocks:
-            done = [] if ahead is None else [await ahead]
-            ahead = asyncio.create_task(asyncio.to_thread(parse, block))
+        while block := await reading:
+            done = [] if parsing is None else [await parsing]
+            parsing = asyncio.create_task(asyncio.to_thread(parse, *block))
+            reading = asyncio.create_task(_next(blocks))
             for result in done:
                 yield result
-        if ahead is not None:
-            yield await ahead
+        if parsing is not None:
+            yield await parsing
     finally:
-        if ahead is not None:
-            await asyncio.gather(ahead, return_exceptions=True)
+        reading.cancel()
+        await asyncio.gather(reading, *([] if parsing is None else [parsing]), return_exceptions=True)
+
+
+async def _next(blocks: AsyncIterator[B]) -> tuple[B] | tuple[()]:
+    async for block in blocks:
+        return (block,)
+    return ()

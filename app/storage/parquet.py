@@ -61,6 +61,8 @@ class ResultFile:
             store_schema=False,  # it would tell readers of dictionaries, which are only how the rows come here
             # Figures hardly repeat: as dictionaries they took longer to write and were a fifth larger.
             use_dictionary=[field.name for field in self._fields if field.role != "metric"],
+            # Nobody looks for rows by the range of their names.
+            write_statistics=[field.name for field in self._fields if field.role != "attribute"],
         )
         self._pending: list[pa.RecordBatch] = []
         self._waiting = 0
