@@ -17,8 +17,6 @@ from app.domain.messages import Offer
 from app.domain.model import Field
 
 KINDS = {"string": pa.string(), "date": pa.date32(), "int64": pa.int64(), "decimal(18,6)": pa.decimal128(18, 6)}
-WORDS = pa.dictionary(pa.int32(), pa.string())
-"""Texts of a column in which most stand in many rows."""
 Reader = Callable[[list[Any]], pa.Array]
 """Texts (or None) of one column -> its array. Raises Arrow's errors, or ``InvalidOperation``."""
 

@@ -17,15 +17,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from app.connectors.columns import KINDS, WORDS, repeated, words
+from app.connectors.columns import KINDS, repeated, words
 from app.connectors.csv_text import Form, bad_value, number
 from app.connectors.failures import bad_response, shown
 from app.connectors.number_columns import typed
 from app.domain.messages import Offer
 from app.domain.model import Field
 
-_OF_THE_ACCOUNT = ("account_id", "account_name", "currency")
-"""Columns that are one word in all rows, as a rule."""
 _UNIT = Decimal("0.000001")
 
 
@@ -70,15 +68,11 @@ def parse(block: bytes, plan: Layout) -> pa.RecordBatch:
 
 
 def _read(block: bytes, plan: Layout) -> dict[str, pa.Array]:
-    """Our columns as texts. Dates, ids and names repeat: as dictionaries each word is looked at once per block."""
+    """Our columns as texts."""
     names = [f"_{place}" for place in range(len(plan.header))]
     for name, place in plan.places.items():
         names[place] = name
-    types = {
-        field.name: KINDS["string"] if field.role == "metric" or field.name in _OF_THE_ACCOUNT else WORDS
-        for field in plan.fields
-        if field.name in plan.places
-    }
+    types = {field.name: KINDS["string"] for field in plan.fields if field.name in plan.places}
     try:
         table = pacsv.read_csv(
             pa.py_buffer(block),
@@ -134,10 +128,10 @@ def _array(field: Field, columns: dict[str, pa.Array], plan: Layout, rows: int) 
     column = columns[field.name]
     if field.role == "metric":
         return _metric(column, field, plan)
+    # Dates, ids and names repeat: each word is looked at once per block.
+    column = words(column)
     if field.kind == "date":
         return _dates(column, plan)
-    if field.name in _OF_THE_ACCOUNT:
-        column = words(column)
     if field.name == "account_id":
         _check_account(column, facts.account_id)
     return column

@@ -8,7 +8,7 @@ days from same ones.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 
 MASK = (1 << 64) - 1
 _MOST_WORDS = 65_536
+_MOST_RUNS = 64
+"""Runs of equal days in a batch that are summed one by one; reports come day by day, as a rule."""
 _SAME = frozenset({"connector_id", "account_id", "time_zone"})
 """Columns that are one value in all files of a data set: they cannot tell two of its days apart."""
 
@@ -41,14 +43,10 @@ class DayDigests:
             return
         hashes = self._rows(batch)
         day = batch.column("date").view(pa.int32())
-        halves = [pc.shift_right(hashes, _HALF), pc.bit_wise_and(hashes, _LOW)]
-        table = pa.table([day, *halves], names=["day", "high", "low"])
         # Halves, because their sums cannot overflow within one batch.
-        sums = table.group_by("day", use_threads=False).aggregate([("high", "sum"), ("low", "sum"), ("low", "count")])
-        for row in sums.to_pylist():
-            rows, digest = self.days.get(row["day"], (0, 0))
-            more = (row["high_sum"] << 32) + row["low_sum"]
-            self.days[row["day"]] = (rows + row["low_count"], (digest + more) & MASK)
+        for one, rows, high, low in _by_day(day, pc.shift_right(hashes, _HALF), pc.bit_wise_and(hashes, _LOW)):
+            known, digest = self.days.get(one, (0, 0))
+            self.days[one] = (known + rows, (digest + (high << 32) + low) & MASK)
 
     def _rows(self, batch: pa.RecordBatch) -> pa.Array:
         # A sum of values times odd constants drawn per column; the last step hides that it is linear.
@@ -95,6 +93,21 @@ class DayDigests:
                 number = known[word] = _word(word)
             hashes.append(number)
         return hashes
+
+
+def _by_day(day: pa.Array, high: pa.Array, low: pa.Array) -> Iterator[tuple[int, int, int, int]]:
+    """(day, its rows, sum of high, sum of low); a day that comes in several runs may come several times."""
+    runs = pc.run_end_encode(day)
+    if len(runs.values) > _MOST_RUNS:
+        table = pa.table([day, high, low], names=["day", "high", "low"])
+        sums = table.group_by("day", use_threads=False).aggregate([("low", "count"), ("high", "sum"), ("low", "sum")])
+        yield from zip(*(column.to_pylist() for column in sums.columns), strict=True)
+        return
+    start = 0
+    for one, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        sums = [pc.sum(half.slice(start, end - start)).as_py() for half in (high, low)]
+        yield one, end - start, sums[0], sums[1]
+        start = end
 
 
 def _number(value: int) -> pa.Scalar:
