@@ -8,14 +8,14 @@ days from same ones.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 MASK = (1 << 64) - 1
 _MOST_WORDS = 65_536
+"""Words of a column whose hashes are kept."""
 _MOST_RUNS = 64
 """Runs of equal days in a batch that are summed one by one; reports come day by day, as a rule."""
 _SAME = frozenset({"connector_id", "account_id", "time_zone"})
@@ -27,6 +27,7 @@ _SHIFTS = tuple(pa.scalar(shift, pa.uint64()) for shift in (30, 27, 31))
 _FACTORS = tuple(pa.scalar(factor, pa.uint64()) for factor in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _LOW = pa.scalar(0xFFFFFFFF, pa.uint64())
 _HALF = pa.scalar(32, pa.uint64())
+_NO_WORDS = (pa.array([], pa.string()), pa.array([], pa.uint64()))
 _ZERO = pa.scalar(0, pa.uint64())
 
 
@@ -35,7 +36,7 @@ class DayDigests:
 
     def __init__(self) -> None:
         self.days: dict[int, tuple[int, int]] = {}
-        self._words: dict[bytes, int] = {}
+        self._known: dict[str, tuple[pa.Array, pa.Array]] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Counts a batch that has a ``date`` column of days since the epoch, as Arrow stores them."""
@@ -55,7 +56,7 @@ class DayDigests:
             if name in _SAME:
                 continue
             seed, factor = (_word(word + name.encode()) | 1 for word in (b"+", b"*"))
-            weighed = self._weighed(column, factor)
+            weighed = self._weighed(name, column, factor)
             if column.null_count:
                 weighed = pc.fill_null(pc.add(weighed, _number(seed * factor)), _ZERO)
             else:
@@ -65,7 +66,7 @@ class DayDigests:
             return _mixed(pa.repeat(_number(everywhere), batch.num_rows))
         return _mixed(pc.add(total, _number(everywhere)))
 
-    def _weighed(self, column: pa.Array, factor: int) -> pa.Array:
+    def _weighed(self, name: str, column: pa.Array, factor: int) -> pa.Array:
         """Each value as one 64-bit number, times ``factor``: different values, different numbers."""
         kind = column.type
         if pa.types.is_int64(kind):
@@ -75,24 +76,24 @@ class DayDigests:
         elif pa.types.is_decimal(kind):
             numbers = column.cast(pa.decimal64(kind.precision, kind.scale)).view(pa.int64()).view(pa.uint64())
         else:
-            encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
-            words = self._hashes(encoded.dictionary.cast(pa.binary()).to_pylist())
             # By word and not by row: there are fewer.
-            weighed = pc.multiply(pa.array(words, pa.uint64()), _number(factor))
-            return weighed.take(encoded.indices)
+            encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
+            return pc.multiply(self._hashed(name, encoded.dictionary), _number(factor)).take(encoded.indices)
         return pc.multiply(numbers, _number(factor))
 
-    def _hashes(self, words: Iterable[Any]) -> list[int]:
-        if len(self._words) > _MOST_WORDS:
-            self._words.clear()
-        known = self._words
-        hashes = []
-        for word in words:
-            number = known.get(word)
-            if number is None:
-                number = known[word] = _word(word)
-            hashes.append(number)
-        return hashes
+    def _hashed(self, name: str, words: pa.Array) -> pa.Array:
+        """The hash of each word; those of earlier batches are looked up, since batches hold much the same words."""
+        known, hashes = self._known.get(name, _NO_WORDS)
+        places = pc.index_in(words, value_set=known)
+        if places.null_count:
+            new = words.filter(places.is_null())
+            if len(known) + len(new) > _MOST_WORDS:
+                known, hashes, new = *_NO_WORDS, words
+            found = pa.array([_word(text) for text in new.cast(pa.binary()).to_pylist()], pa.uint64())
+            known, hashes = pa.concat_arrays([known, new]), pa.concat_arrays([hashes, found])
+            self._known[name] = (known, hashes)
+            places = pc.index_in(words, value_set=known)
+        return hashes.take(places)
 
 
 def _by_day(day: pa.Array, high: pa.Array, low: pa.Array) -> Iterator[tuple[int, int, int, int]]:
