@@ -15,6 +15,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from app.connectors.columns import KINDS, repeated, words
@@ -128,18 +129,20 @@ def _array(field: Field, columns: dict[str, pa.Array], plan: Layout, rows: int) 
     column = columns[field.name]
     if field.role == "metric":
         return _metric(column, field, plan)
-    # Dates, ids and names repeat: each word is looked at once per block.
-    column = words(column)
     if field.kind == "date":
         return _dates(column, plan)
+    column = words(column)
     if field.name == "account_id":
         _check_account(column, facts.account_id)
     return column
 
 
-def _dates(column: Any, plan: Layout) -> pa.Array:
-    days = pa.array([_day(word, plan) for word in column.dictionary.to_pylist()], pa.date32())
-    return days.take(column.indices)
+def _dates(column: pa.Array, plan: Layout) -> pa.Array:
+    """Each run of equal days is looked at once; reports come day by day, as a rule."""
+    runs = pc.run_end_encode(column)
+    known = {word: _day(word, plan) for word in dict.fromkeys(runs.values.to_pylist())}
+    days = pa.array([known[word] for word in runs.values.to_pylist()], pa.date32())
+    return pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(runs.run_ends, days))
 
 
 def _day(word: str, plan: Layout) -> date:
