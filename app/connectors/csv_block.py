@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
@@ -98,10 +98,10 @@ def _metric(column: pa.Array, field: Field, plan: Layout) -> pa.Array:
 def _cell_by_cell(column: pa.Array, field: Field, plan: Layout) -> pa.Array:
     """What ``typed`` gives as well where it gives anything, and the error where there is one."""
     header, nulls = plan.header_of(field), plan.form.nulls
-    values = [None if cell.strip() in nulls else _exact(cell, field, header) for cell in column.to_pylist()]
     try:
+        values = [None if cell.strip() in nulls else _exact(cell, field, header) for cell in column.to_pylist()]
         return pa.array(values, KINDS[field.kind])
-    except (pa.ArrowInvalid, OverflowError):
+    except (pa.ArrowInvalid, OverflowError, InvalidOperation):
         failure = bad_response(
             "bad_value", f"column {shown(header, 60)!r} holds a number out of range", retryable=False
         )

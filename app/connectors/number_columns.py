@@ -1,5 +1,5 @@
-"""Columns of cells to exactly typed Arrow arrays, a whole column at a time. Imported only when a report is read (pyarrow
-is heavy).
+"""Columns of cells to exactly typed Arrow arrays, a whole column at a time. Imported only when a report is read
+(pyarrow is heavy).
 
 Only forms of which Arrow's reading is known to be exact are read here; any other is left to whoever looks at cells one
 by one. What tells them apart is which signs a column holds and how long its cells are: both cost next to nothing,
@@ -54,11 +54,10 @@ def _tidied(cells: pa.Array, nulls: Sequence[str]) -> pa.Array:
     if b" " in text:
         cells = pc.ascii_trim(cells, characters=" ")
     if b"," in text:
-        cells = pc.if_else(
-            pc.match_substring_regex(cells, _THOUSANDS), pc.replace_substring(cells, ",", ""), cells
-        )
+        cells = pc.if_else(pc.match_substring_regex(cells, _THOUSANDS), pc.replace_substring(cells, ",", ""), cells)
     told = pc.invert(pc.is_in(cells, value_set=pa.array(nulls, pa.string())))
-    return pc.if_else(told, cells, pa.scalar(None, pa.string()))
+    emptied = pc.if_else(told, cells, "")  # first, since a null keeps the text it replaces
+    return pc.if_else(told, emptied, pa.scalar(None, pa.string()))
 
 
 def _rounded(cells: pa.Array) -> pa.Array | None:
@@ -70,4 +69,3 @@ def _rounded(cells: pa.Array) -> pa.Array | None:
     except pa.ArrowInvalid:
         return None
     return found
-

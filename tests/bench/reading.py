@@ -1,5 +1,5 @@
-"""F11: provider report to Parquet: rows per second against the plain way with the same libraries, by turns in one run, and
-peak memory by the length of the report.
+"""F11: provider report to Parquet: rows per second against the plain way with the same libraries, by turns in one run,
+and peak memory by the length of the report.
 
 ``python -m tests.bench.reading rates DV360 FILE ROWS`` is the process that measures rates, ``peak DV360 FILE ROWS`` the
 one that reads one report and tells its peak.
@@ -76,7 +76,8 @@ def _child(what: str, body: Body) -> Any:
 
 def judge(rates: Mapping[str, Rates], peaks: Mapping[str, list[int]]) -> Measured:
     """Both ratios are of medians; ``peaks`` holds bytes of the short and the long report. All four halves must hold."""
-    measured, detail = {}, {}
+    measured: dict[str, float] = {}
+    detail: dict[str, Any] = {}
     ok = True
     for form, found in rates.items():
         ours, plain = (statistics.median(found[name]) for name in ("ours", "plain"))
@@ -148,8 +149,8 @@ def _checked(rows: int, body: Body) -> None:
 
 
 def _seconds(work: Callable[[], None]) -> float:
-    """How long it takes. Without the garbage collector: over millions of objects it would be half of what
-    ``orjson.loads`` costs, which anyone in earnest would turn off."""
+    """How long it takes. Without the garbage collector, which has much to look at in the millions of objects that
+    ``orjson.loads`` makes, and would flatter us."""
     gc.collect()
     gc.disable()
     began = time.perf_counter()

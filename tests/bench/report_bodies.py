@@ -76,9 +76,7 @@ def _dv360(body: Body) -> Iterator[str]:
     account = int(body.offer.connector.account_id)
     now = datetime.combine(_LAST, datetime.min.time(), UTC).timestamp()
     query = Query(11, "ana", "figure", {}, (account,), group_bys, metrics)
-    report = Report(
-        11, 22, "ana", "figure", _FIRST, _LAST, now, 0.0, None, "DONE", {}, {account: body.rows // DAYS}
-    )
+    report = Report(11, 22, "ana", "figure", _FIRST, _LAST, now, 0.0, None, "DONE", {}, {account: body.rows // DAYS})
     return csv_blocks(query, report, SEED, Quirks(), now)
 
 
