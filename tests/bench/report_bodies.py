@@ -84,7 +84,7 @@ def _google_ads(body: Body) -> Iterator[str]:
     account = customer(SEED, int(body.offer.connector.account_id))
     plan = replace(plan_of(parse(google_ads.query(body.offer)), account, _LAST), limit=body.rows)
     # One row in 32 has no figures, and such rows are left out of an answer.
-    rows = rows_of(plan, Facts(SEED, account, body.rows // DAYS * 11 // 10, lambda _day: 0))
+    rows = rows_of(plan, Facts(SEED, account, body.rows // DAYS * 11 // 10 + 1, lambda _day: 0))
     return stream(plan, rows, "r-1")
 
 
