@@ -21,7 +21,7 @@ async def parsed_ahead(blocks: AsyncIterator[B], parse: Callable[[B], P]) -> Asy
     reading = asyncio.create_task(_next(blocks))
     parsing: asyncio.Future[P] | None = None
     try:
-        while block := await reading:
+        while block := await reading:  # a tuple of one
             done = [] if parsing is None else [await parsing]
             parsing = loop.run_in_executor(thread, parse, *block)
             reading = asyncio.create_task(_next(blocks))
@@ -33,6 +33,21 @@ async def parsed_ahead(blocks: AsyncIterator[B], parse: Callable[[B], P]) -> Asy
         reading.cancel()
         await asyncio.gather(reading, *([] if parsing is None else [parsing]), return_exceptions=True)
         thread.shutdown(wait=False)
+
+
+async def gathered(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[list[bytes] | None]:
+    """The chunks, about ``size`` bytes at a time; then None: that was all. So that cutting them up can be the parsing
+    thread's work: while the event loop computes, other threads wait for the interpreter."""
+    some: list[bytes] = []
+    length = 0
+    async for chunk in chunks:
+        some.append(chunk)
+        length += len(chunk)
+        if length >= size:
+            yield some
+            some, length = [], 0
+    yield some
+    yield None
 
 
 async def _next(blocks: AsyncIterator[B]) -> tuple[B] | tuple[()]:

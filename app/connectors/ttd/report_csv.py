@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
+from itertools import chain
 from typing import Any
 
-from app.connectors.ahead import parsed_ahead
-from app.connectors.csv_text import Form
+from app.connectors.ahead import gathered, parsed_ahead
+from app.connectors.csv_text import BLOCK, Form
 from app.connectors.failures import bad_response, shown
 from app.connectors.ttd.cutter import Cutter
 from app.connectors.ttd.reports import DAY, HEADERS, NULLS
@@ -27,31 +28,37 @@ async def batches(
     Raises ``ProviderError`` provider_response when the file is no report, not a whole one, or has other columns than
     ``fields``; then no caller may keep what came before.
     """
-    cutter = Cutter()
-    blocks = _blocks(cutter, chunks, fields, announced=announced)
-    async with aclosing(parsed_ahead(blocks, partial(_parse, cutter, offer, fields))) as parsed:
-        async for batch in parsed:
-            yield batch
+    parse = partial(_parse, Cutter(), offer, fields, announced)
+    async with aclosing(parsed_ahead(gathered(chunks, BLOCK), parse)) as parsed:
+        async for found in parsed:
+            for batch in found:
+                yield batch
 
 
-async def _blocks(
-    cutter: Cutter, chunks: AsyncIterator[bytes], fields: Sequence[Field], *, announced: bool
-) -> AsyncIterator[bytes]:
-    checked = False
-    async for piece in chunks:
-        for block in cutter.feed(piece):
-            checked = checked or _check(cutter.header, fields)
-            yield block
-    for block in cutter.finish(announced=announced):
-        checked = checked or _check(cutter.header, fields)
-        yield block
-    if not checked:
+def _parse(
+    cutter: Cutter,
+    offer: Offer,
+    fields: Sequence[Field],
+    announced: bool,
+    chunks: list[bytes] | None,
+) -> list[Any]:
+    """Batches of the rows that became complete; None: no more comes."""
+    # Here, not at the top: a worker that never reads a report does not carry pyarrow (38 MB resident).
+    from app.connectors import csv_block
+
+    blocks = cutter.finish(announced=announced) if chunks is None else chain.from_iterable(map(cutter.feed, chunks))
+    found = []
+    for block in blocks:
+        _check(cutter.header, fields)
+        found.append(csv_block.parse(block, csv_block.layout(_FORM, offer, fields, cutter.header or ())))
+    if chunks is None:
         # A file without rows is looked at as well: a wrong template must not pass for a quiet account.
         _check(cutter.header, fields)
+    return found
 
 
-def _check(header: tuple[str, ...] | None, fields: Sequence[Field]) -> bool:
-    """True; raises for a header that is not that of our template."""
+def _check(header: tuple[str, ...] | None, fields: Sequence[Field]) -> None:
+    """Raises for a header that is not that of our template."""
     expected = [field.provider_name for field in fields if field.provider_name]
     found = header or ()
     for code, wrong, what in (
@@ -61,11 +68,3 @@ def _check(header: tuple[str, ...] | None, fields: Sequence[Field]) -> bool:
         if wrong:
             named = ", ".join(shown(name, 60) for name in wrong[:5])
             raise bad_response(code, f"the report's template {what} the column {named}", retryable=False)
-    return True
-
-
-def _parse(cutter: Cutter, offer: Offer, fields: Sequence[Field], block: bytes) -> Any:
-    # Here, not at the top: a worker that never reads a report does not carry pyarrow (38 MB resident).
-    from app.connectors import csv_block
-
-    return csv_block.parse(block, csv_block.layout(_FORM, offer, fields, cutter.header or ()))
