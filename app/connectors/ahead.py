@@ -1,10 +1,11 @@
-"""Reading and parsing ahead of whoever takes the result: one block is read and one parsed while he takes one."""
+"""Reading and parsing ahead of whoever takes the result."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import TypeVar
 
 B = TypeVar("B")
@@ -12,26 +13,41 @@ P = TypeVar("P")
 
 
 async def parsed_ahead(blocks: AsyncIterator[B], parse: Callable[[B], P]) -> AsyncGenerator[P, None]:
-    """Parses a block in a thread while its taker writes the one before, and meanwhile waits for the next. Never two
-    parsed at a time: with writing there would be three threads at work, which would bring memory and no speed."""
+    """Parses block after block in a thread while its taker writes, and meanwhile waits for the next. One result lies
+    ready: without it each of the two threads would wait for the other's longest block. Never two parsed at a time: with
+    writing there would be three threads at work, which would bring memory and no speed."""
+    async with aclosing(_ahead(_ahead(_parsed(_ahead(blocks), parse)))) as results:
+        async for result in results:
+            yield result
+
+
+async def _ahead(items: AsyncIterator[B]) -> AsyncGenerator[B, None]:
+    """The same items; each is waited for before its taker asks."""
+    coming = asyncio.create_task(_next(items))
+    try:
+        while found := await coming:
+            coming = asyncio.create_task(_next(items))
+            yield found[0]
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
+
+
+async def _parsed(blocks: AsyncGenerator[B, None], parse: Callable[[B], P]) -> AsyncGenerator[P, None]:
     # One thread for the whole report: every thread that allocates keeps memory of its own, and whichever of the shared
     # ones is free would each come to hold some.
     thread = ThreadPoolExecutor(1, "parse")
-    loop = asyncio.get_running_loop()
-    reading = asyncio.create_task(_next(blocks))
-    parsing: asyncio.Future[P] | None = None
     try:
-        while block := await reading:  # a tuple of one
-            done = [] if parsing is None else [await parsing]
-            parsing = loop.run_in_executor(thread, parse, *block)
-            reading = asyncio.create_task(_next(blocks))
-            for result in done:
-                yield result
-        if parsing is not None:
-            yield await parsing
+        async with aclosing(blocks):
+            async for block in blocks:
+                parsing = asyncio.get_running_loop().run_in_executor(thread, parse, block)
+                try:
+                    yield await asyncio.shield(parsing)
+                finally:
+                    await asyncio.wait({parsing})  # also when its taker has stopped
     finally:
-        reading.cancel()
-        await asyncio.gather(reading, *([] if parsing is None else [parsing]), return_exceptions=True)
         thread.shutdown(wait=False)
 
 
@@ -50,7 +66,8 @@ async def gathered(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[lis
     yield None
 
 
-async def _next(blocks: AsyncIterator[B]) -> tuple[B] | tuple[()]:
-    async for block in blocks:
-        return (block,)
+async def _next(items: AsyncIterator[B]) -> tuple[B] | tuple[()]:
+    """The next item as a tuple of one; an empty one at the end."""
+    async for item in items:
+        return (item,)
     return ()

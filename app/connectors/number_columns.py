@@ -41,11 +41,9 @@ def _plain(cells: pa.Array, kind: str) -> pa.Array | None:
     if text_of(cells).translate(None, _SIGNS[kind]) or (pc.max(pc.binary_length(cells)).as_py() or 0) > _LONGEST:
         return None
     try:
-        found = cells.cast(KINDS[kind])
-        found.validate(full=True)  # the cast itself lets numbers of too many digits pass
+        return cells.cast(KINDS[kind])
     except pa.ArrowInvalid:
         return None
-    return found
 
 
 def _tidied(cells: pa.Array, nulls: Sequence[str]) -> pa.Array:
@@ -64,8 +62,6 @@ def _rounded(cells: pa.Array) -> pa.Array | None:
     if not pc.all(pc.match_substring_regex(cells, _TO_ROUND)).as_py():
         return None
     try:
-        found = pc.round(cells.cast(_WIDE), ndigits=6, round_mode="half_to_even").cast(KINDS["decimal(18,6)"])
-        found.validate(full=True)
+        return pc.round(cells.cast(_WIDE), ndigits=6, round_mode="half_to_even").cast(KINDS["decimal(18,6)"])
     except pa.ArrowInvalid:
         return None
-    return found

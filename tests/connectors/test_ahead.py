@@ -102,14 +102,14 @@ async def test_reading_ends_when_its_taker_has_stopped() -> None:
     assert ended.is_set()
 
 
-async def test_what_reading_raises_is_raised() -> None:
+async def test_what_reading_raises_is_raised_in_its_turn() -> None:
     async def blocks() -> AsyncIterator[int]:
         yield 0
         yield 1
         raise KeyError("cut short")
 
     parsed = parsed_ahead(blocks(), Parser())
-    assert await anext(parsed) == 0
+    assert [await anext(parsed), await anext(parsed)] == [0, 2]
     with pytest.raises(KeyError, match="cut short"):
         await anext(parsed)
 

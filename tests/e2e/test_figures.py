@@ -59,7 +59,7 @@ def test_f11_measures_a_whole_report(form: str, tmp_path: Path, monkeypatch: pyt
     assert {name: len(rates) for name, rates in found.items()} == {"ours": 1, "plain": 1}
     assert 10 * 2**20 < reading.peak(body) < 4 * 2**30
     fewer = bodies.body_of(reading.FORMS[form], tmp_path / "body", bodies.DAYS)
-    with pytest.raises(ValueError, match="800 rows"):
+    with pytest.raises(ValueError, match="800 rows were stored"):
         reading.rates(fewer)
 
 
