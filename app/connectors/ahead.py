@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
 from typing import TypeVar
 
 B = TypeVar("B")
@@ -13,41 +12,43 @@ P = TypeVar("P")
 
 
 async def parsed_ahead(blocks: AsyncIterator[B], parse: Callable[[B], P]) -> AsyncGenerator[P, None]:
-    """Parses block after block in a thread while its taker writes, and meanwhile waits for the next. One result lies
-    ready: without it each of the two threads would wait for the other's longest block. Never two parsed at a time: with
-    writing there would be three threads at work, which would bring memory and no speed."""
-    async with aclosing(_ahead(_ahead(_parsed(_ahead(blocks), parse)))) as results:
-        async for result in results:
-            yield result
-
-
-async def _ahead(items: AsyncIterator[B]) -> AsyncGenerator[B, None]:
-    """The same items; each is waited for before its taker asks."""
-    coming = asyncio.create_task(_next(items))
+    """Parses block after block in a thread while its taker writes, and meanwhile waits for the next. Up to two results
+    lie ready: without them each of the two threads would wait for the other's longest block. Never two parsed at a
+    time: with writing there would be three threads at work, which would bring memory and no speed."""
+    ready: asyncio.Queue[tuple[P] | tuple[()]] = asyncio.Queue()
+    room = asyncio.Semaphore(2)
+    making = asyncio.create_task(_make(blocks, parse, ready, room))
+    making.add_done_callback(lambda _: ready.put_nowait(()))
     try:
-        while found := await coming:
-            coming = asyncio.create_task(_next(items))
+        while found := await ready.get():
+            room.release()
             yield found[0]
+        await making  # raises what ended it
     finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
-        if isinstance(items, AsyncGenerator):
-            await items.aclose()
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
 
 
-async def _parsed(blocks: AsyncGenerator[B, None], parse: Callable[[B], P]) -> AsyncGenerator[P, None]:
+async def _make(
+    blocks: AsyncIterator[B],
+    parse: Callable[[B], P],
+    ready: asyncio.Queue[tuple[P] | tuple[()]],
+    room: asyncio.Semaphore,
+) -> None:
     # One thread for the whole report: every thread that allocates keeps memory of its own, and whichever of the shared
     # ones is free would each come to hold some.
     thread = ThreadPoolExecutor(1, "parse")
+    reading = asyncio.create_task(_next(blocks))
+    parsing: asyncio.Future[P] | None = None
     try:
-        async with aclosing(blocks):
-            async for block in blocks:
-                parsing = asyncio.get_running_loop().run_in_executor(thread, parse, block)
-                try:
-                    yield await asyncio.shield(parsing)
-                finally:
-                    await asyncio.wait({parsing})  # also when its taker has stopped
+        while block := await reading:
+            reading = asyncio.create_task(_next(blocks))
+            await room.acquire()
+            parsing = asyncio.get_running_loop().run_in_executor(thread, parse, *block)
+            ready.put_nowait((await asyncio.shield(parsing),))
     finally:
+        reading.cancel()
+        await asyncio.gather(reading, *([] if parsing is None else [parsing]), return_exceptions=True)
         thread.shutdown(wait=False)
 
 

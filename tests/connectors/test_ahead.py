@@ -120,3 +120,12 @@ async def test_all_blocks_are_parsed_in_one_thread_that_ends() -> None:
     assert len(set(seen)) == 1
     seen[0].join(5)
     assert not seen[0].is_alive()
+
+
+async def test_no_more_than_two_results_lie_ready() -> None:
+    parser = Parser()
+    async with aclosing(parsed_ahead(numbers(9), parser)) as parsed:
+        for taken in range(1, 5):
+            assert await anext(parsed) == 2 * (taken - 1)
+            await asyncio.sleep(0.05)
+            assert len(parser.begun) == taken + 2
