@@ -51,8 +51,33 @@ def array_of(field: Field, values: list[Any], offer: Offer, read: Reader | None 
 def own_array(field: Field, offer: Offer, count: int) -> pa.Array | None:
     """A column that the provider is not asked for: what the connector says, or nothing. None for another column."""
     if field.name in ("connector_id", "time_zone"):
-        return pa.repeat(pa.scalar(getattr(offer.connector, field.name), pa.string()), count)
+        return repeated(getattr(offer.connector, field.name), count)
     return None if field.provider_name else pa.nulls(count, KINDS[field.kind])
+
+
+def repeated(word: str, count: int) -> pa.Array:
+    """A column of one word."""
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), count), pa.array([word], pa.string()))
+
+
+def words(cells: pa.Array) -> pa.Array:
+    """Texts as a dictionary; where all are the same word, found by comparing and without hashing each of them."""
+    text = text_of(cells)
+    word = text[: len(text) // max(len(cells), 1)]
+    lengths = pc.min_max(pc.binary_length(cells)).as_py()
+    if len(cells) and lengths["min"] == lengths["max"] and text == word * len(cells):
+        return repeated(word.decode(), len(cells))
+    return cells.dictionary_encode()
+
+
+def text_of(cells: Any) -> bytes:
+    """All texts of a column with nothing between them."""
+    _, ends, content = cells.buffers()
+    if content is None:
+        return b""
+    at = memoryview(ends).cast("i")
+    text: bytes = content[at[cells.offset] : at[cells.offset + len(cells)]].to_pybytes()
+    return text
 
 
 def texts(values: list[Any]) -> pa.Array:
@@ -89,7 +114,7 @@ def rounded(text: str) -> str:
 def _account(values: Sequence[Any], account_id: str) -> pa.Array:
     if any(value != account_id for value in set(map(str, values))):
         raise bad_response("wrong_account", "the report holds rows of another account", retryable=False)
-    return pa.repeat(pa.scalar(account_id, pa.string()), len(values))
+    return repeated(account_id, len(values))
 
 
 def _check_days(days: pa.Array, offer: Offer) -> None:

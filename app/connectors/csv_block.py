@@ -1,8 +1,9 @@
 """Parses blocks of rows into Arrow record batches, exactly typed. Imported only when a report is read (pyarrow is
 heavy).
 
-The fast way lets pyarrow convert whole columns; a block it refuses is read again as text, cell by cell where needed,
-which either makes sense of it (thousands separators, more than six decimals) or says which column does not.
+Every cell is read as text. Metrics are then converted a column at a time; a column with a cell that has to be looked at
+by itself is read cell by cell, which either makes sense of it (an exponent, digits of another script) or says what is
+wrong with it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from app.connectors.columns import KINDS, repeated, words
 from app.connectors.csv_text import Form, bad_value, number
 from app.connectors.failures import bad_response, shown
+from app.connectors.number_columns import typed
 from app.domain.messages import Offer
 from app.domain.model import Field
 
-_KINDS = {"string": pa.string(), "date": pa.date32(), "int64": pa.int64(), "decimal(18,6)": pa.decimal128(18, 6)}
-_WORDS = pa.dictionary(pa.int32(), pa.string())
+_OF_THE_ACCOUNT = ("account_id", "account_name", "currency")
+"""Columns that are one word in all rows, as a rule. Whoever writes the rows makes dictionaries of the others: that
+thread has less to do than the one that parses."""
 _UNIT = Decimal("0.000001")
 
 
@@ -60,74 +65,46 @@ def layout(form: Form, offer: Offer, fields: Sequence[Field], header: tuple[str,
 def parse(block: bytes, plan: Layout) -> pa.RecordBatch:
     """A block of whole rows -> one batch in the order of ``plan.fields``. Raises ``ProviderError``
     provider_response."""
-    try:
-        columns = _read(block, plan, _fast_types(plan))
-    except pa.ArrowInvalid:
-        columns = _slow(block, plan)
+    columns = _read(block, plan)
     rows = len(next(iter(columns.values())))
     arrays = [_array(field, columns, plan, rows) for field in plan.fields]
     return pa.RecordBatch.from_arrays(arrays, names=[field.name for field in plan.fields])
 
 
-def empty(fields: Sequence[Field]) -> pa.RecordBatch:
-    """A batch of no rows with the types of ``fields``."""
-    return pa.RecordBatch.from_arrays(
-        [pa.array([], _KINDS[field.kind]) for field in fields], names=[field.name for field in fields]
-    )
-
-
-def _fast_types(plan: Layout) -> dict[str, pa.DataType]:
-    # Dates, ids and names repeat from row to row: as dictionaries each word is looked at once per block.
-    return {
-        field.name: _KINDS[field.kind] if field.role == "metric" else _WORDS
-        for field in plan.fields
-        if field.name in plan.places
-    }
-
-
-def _read(block: bytes, plan: Layout, types: dict[str, pa.DataType]) -> dict[str, pa.Array]:
+def _read(block: bytes, plan: Layout) -> dict[str, pa.Array]:
+    """Our columns as texts."""
     names = [f"_{place}" for place in range(len(plan.header))]
     for name, place in plan.places.items():
         names[place] = name
-    table = pacsv.read_csv(
-        pa.py_buffer(block),
-        read_options=pacsv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
-        parse_options=pacsv.ParseOptions(newlines_in_values=b'"' in block),
-        convert_options=pacsv.ConvertOptions(
-            column_types=types,
-            include_columns=list(types),
-            null_values=list(plan.form.nulls),
-            strings_can_be_null=False,
-        ),
-    )
-    columns = {name: table.column(name).combine_chunks() for name in types}
-    for column in columns.values():
-        if pa.types.is_decimal(column.type):
-            column.validate(full=True)  # the CSV reader itself lets numbers of too many digits pass
-    return columns
-
-
-def _slow(block: bytes, plan: Layout) -> dict[str, pa.Array]:
-    texts = {name: pa.string() if kind != _WORDS else kind for name, kind in _fast_types(plan).items()}
+    types = {field.name: KINDS["string"] for field in plan.fields if field.name in plan.places}
     try:
-        columns = _read(block, plan, texts)
+        table = pacsv.read_csv(
+            pa.py_buffer(block),
+            read_options=pacsv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
+            parse_options=pacsv.ParseOptions(newlines_in_values=b'"' in block),
+            convert_options=pacsv.ConvertOptions(
+                column_types=types, include_columns=list(types), strings_can_be_null=False
+            ),
+        )
     except pa.ArrowInvalid as error:
         code = "bad_encoding" if "UTF8" in str(error) or "UTF-8" in str(error) else "malformed_csv"
-        failure = bad_response(code, "a row of the report cannot be read", retryable=False)
     else:
-        for field in plan.fields:
-            if field.role == "metric" and field.name in plan.places:
-                columns[field.name] = _metric(columns[field.name], field, plan)
-        return columns
-    raise failure
+        return {name: table.column(name).combine_chunks() for name in types}
+    raise bad_response(code, "a row of the report cannot be read", retryable=False)
 
 
 def _metric(column: pa.Array, field: Field, plan: Layout) -> pa.Array:
+    found = typed(column, field.kind, plan.form.nulls)
+    return _cell_by_cell(column, field, plan) if found is None else found
+
+
+def _cell_by_cell(column: pa.Array, field: Field, plan: Layout) -> pa.Array:
+    """What ``typed`` gives as well where it gives anything, and the error where there is one."""
     header, nulls = plan.header_of(field), plan.form.nulls
-    values = [None if cell.strip() in nulls else _exact(cell, field, header) for cell in column.to_pylist()]
     try:
-        return pa.array(values, _KINDS[field.kind])
-    except (pa.ArrowInvalid, OverflowError):
+        values = [None if cell.strip() in nulls else _exact(cell, field, header) for cell in column.to_pylist()]
+        return pa.array(values, KINDS[field.kind])
+    except (pa.ArrowInvalid, OverflowError, InvalidOperation):
         failure = bad_response(
             "bad_value", f"column {shown(header, 60)!r} holds a number out of range", retryable=False
         )
@@ -147,24 +124,31 @@ def _exact(cell: str, field: Field, header: str) -> int | Decimal:
 def _array(field: Field, columns: dict[str, pa.Array], plan: Layout, rows: int) -> pa.Array:
     facts = plan.offer.connector
     if field.name == "connector_id":
-        return pa.repeat(pa.scalar(facts.connector_id, pa.string()), rows)
+        return repeated(facts.connector_id, rows)
     if field.name == "time_zone":
-        return pa.repeat(pa.scalar(facts.time_zone, pa.string()), rows)
+        return repeated(facts.time_zone, rows)
     if field.name not in columns:
         # A file that was asked for by account, and is that account's alone, need not name it.
         only = facts.account_id if field.name == "account_id" else None
-        return pa.repeat(pa.scalar(only, _KINDS[field.kind]), rows)
+        return pa.nulls(rows, KINDS[field.kind]) if only is None else repeated(only, rows)
     column = columns[field.name]
+    if field.role == "metric":
+        return _metric(column, field, plan)
     if field.kind == "date":
         return _dates(column, plan)
+    if field.name in _OF_THE_ACCOUNT:
+        column = words(column)
     if field.name == "account_id":
         _check_account(column, facts.account_id)
-    return column.cast(_KINDS[field.kind])
+    return column
 
 
-def _dates(column: Any, plan: Layout) -> pa.Array:
-    days = pa.array([_day(word, plan) for word in column.dictionary.to_pylist()], pa.date32())
-    return days.take(column.indices)
+def _dates(column: pa.Array, plan: Layout) -> pa.Array:
+    """Each run of equal days is looked at once; reports come day by day, as a rule."""
+    runs = pc.run_end_encode(column)
+    known = {word: _day(word, plan) for word in dict.fromkeys(runs.values.to_pylist())}
+    days = pa.array([known[word] for word in runs.values.to_pylist()], pa.date32())
+    return pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(runs.run_ends, days))
 
 
 def _day(word: str, plan: Layout) -> date:

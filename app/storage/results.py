@@ -12,6 +12,7 @@ import mmap
 import re
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -131,14 +132,19 @@ def _opened(url: str, options: dict[str, Any]) -> ObjectStore:
 
 
 async def _fill(path: Path, offer: Offer, report: ReportType, ready: Ready) -> dict[str, Any]:
-    file = await _in_thread(lambda: _result_file(path, offer, report))
+    # One thread for the whole file, for what ``ahead`` says of threads and memory.
+    thread = ThreadPoolExecutor(1, "write")
     try:
-        async with aclosing(_generator(ready)) as batches:
-            async for batch in batches:
-                await _in_thread(partial(file.add, batch))
-        description: dict[str, Any] = await _in_thread(lambda: file.finish(ready.control))
+        file = await _in_thread(lambda: _result_file(path, offer, report), thread)
+        try:
+            async with aclosing(_generator(ready)) as batches:
+                async for batch in batches:
+                    await _in_thread(partial(file.add, batch), thread)
+            description: dict[str, Any] = await _in_thread(lambda: file.finish(ready.control), thread)
+        finally:
+            file.close()
     finally:
-        file.close()
+        thread.shutdown(wait=False)
     return description
 
 
@@ -153,9 +159,9 @@ async def _generator(ready: Ready) -> AsyncGenerator[Any, None]:
             await close()
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
+async def _in_thread(work: Callable[[], T], thread: Executor | None = None) -> T:
     """Runs in a thread and waits for its end even when cancelled: two threads must not share a Parquet writer."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
+    task = asyncio.get_running_loop().run_in_executor(thread, work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

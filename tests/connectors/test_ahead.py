@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -66,3 +67,65 @@ async def test_no_parsing_goes_on_when_its_taker_has_stopped(fails_at: int) -> N
         assert await anext(parsed) == 0
         threading.Timer(0.2, held.set).start()
     assert parser.begun == parser.ended == [0, 1]
+
+
+async def test_the_next_block_is_read_while_a_result_is_taken() -> None:
+    read = asyncio.Event()
+
+    async def blocks() -> AsyncIterator[int]:
+        yield 0
+        yield 1
+        read.set()
+        yield 2
+
+    async with aclosing(parsed_ahead(blocks(), Parser())) as parsed:
+        assert await anext(parsed) == 0
+        await asyncio.wait_for(read.wait(), 5)
+        assert [result async for result in parsed] == [2, 4]
+
+
+async def test_reading_ends_when_its_taker_has_stopped() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def blocks() -> AsyncIterator[int]:
+        yield 0
+        yield 1
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with aclosing(parsed_ahead(blocks(), Parser())) as parsed:
+        assert await anext(parsed) == 0
+        await asyncio.wait_for(begun.wait(), 5)
+    assert ended.is_set()
+
+
+async def test_what_reading_raises_is_raised_in_its_turn() -> None:
+    async def blocks() -> AsyncIterator[int]:
+        yield 0
+        yield 1
+        raise KeyError("cut short")
+
+    parsed = parsed_ahead(blocks(), Parser())
+    assert [await anext(parsed), await anext(parsed)] == [0, 2]
+    with pytest.raises(KeyError, match="cut short"):
+        await anext(parsed)
+
+
+async def test_all_blocks_are_parsed_in_one_thread_that_ends() -> None:
+    seen: list[threading.Thread] = []
+    assert [_ async for _ in parsed_ahead(numbers(5), lambda _: seen.append(threading.current_thread()))] == [None] * 5
+    assert len(set(seen)) == 1
+    seen[0].join(5)
+    assert not seen[0].is_alive()
+
+
+async def test_no_more_than_two_results_lie_ready() -> None:
+    parser = Parser()
+    async with aclosing(parsed_ahead(numbers(9), parser)) as parsed:
+        for taken in range(1, 5):
+            assert await anext(parsed) == 2 * (taken - 1)
+            await asyncio.sleep(0.05)
+            assert len(parser.begun) == taken + 2

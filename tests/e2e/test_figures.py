@@ -8,7 +8,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.bench import figures, handover, idle, latency
+from tests.bench import figures, handover, idle, latency, reading
+from tests.bench import report_bodies as bodies
 from tests.bench.measured import Measured, quantile, spread
 
 
@@ -35,6 +36,31 @@ def test_f8_measures_from_the_record_to_the_first_call_of_its_batch() -> None:
     ]
     times = latency._times({"req_1": 1_000, "req_2": 900}, {"req_1": "bat_1", "req_2": "bat_2"}, calls)
     assert times == pytest.approx([50.0])
+
+
+def test_f11_needs_both_ratios_and_both_memories() -> None:
+    rates = {"csv": {"ours": [5.0, 6.0, 9.0], "plain": [8.0, 10.0, 12.0]}, "json": {"ours": [5.0], "plain": [10.0]}}
+    peaks = {"csv": [0, 32 * 2**20], "json": [7, 7]}
+    good = reading.judge(rates, peaks)
+    assert good.ok
+    assert good.measured == {"csv_ratio": 0.6, "csv_more_mib": 32.0, "json_ratio": 0.5, "json_more_mib": 0.0}
+    for form, slower in (("csv", 5.9), ("json", 4.9)):
+        assert not reading.judge(rates | {form: {"ours": [slower], "plain": [10.0]}}, peaks).ok
+    for form in peaks:
+        assert not reading.judge(rates, peaks | {form: [0, 32 * 2**20 + 1]}).ok
+
+
+@pytest.mark.parametrize("form", reading.FORMS)
+def test_f11_measures_a_whole_report(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "ROUNDS", {form: 1})
+    body = bodies.body_of(reading.FORMS[form], tmp_path / "body", 2 * bodies.DAYS)
+    bodies.write(body)
+    found = reading.rates(body)
+    assert {name: len(rates) for name, rates in found.items()} == {"ours": 1, "plain": 1}
+    assert 10 * 2**20 < reading.peak(body) < 4 * 2**30
+    fewer = bodies.body_of(reading.FORMS[form], tmp_path / "body", bodies.DAYS)
+    with pytest.raises(ValueError, match="800 rows were stored"):
+        reading.rates(fewer)
 
 
 def test_f13_needs_both_halves() -> None:

@@ -258,6 +258,46 @@ async def test_row_groups_are_of_one_size(store: ObjectResultStore, tmp_path: Pa
     assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [20_000, 20_000, 5_000]
 
 
+@pytest.mark.parametrize("campaigns", [1, 700, 15_000, 45_000])
+async def test_texts_in_dictionaries_are_stored_as_texts(
+    store: ObjectResultStore, tmp_path: Path, campaigns: int
+) -> None:
+    """Few words, some per row group, one per row: the file is the same as that of plain texts, and none of its
+    dictionaries holds words that its rows do not use."""
+    blocks = [
+        batch(*(line(1 + n % 7, str(n % campaigns), campaign_name=[None, "A"][n % 2]) for n in range(at, at + 15_000)))
+        for at in range(0, 45_000, 15_000)
+    ]
+    encoded = [
+        pa.RecordBatch.from_arrays(
+            [column.dictionary_encode() if column.type == pa.string() else column for column in block.columns],
+            names=block.schema.names,
+        )
+        for block in blocks
+    ]
+    plain = await write(store, ready(*blocks), offer(run=1))
+    stored = await write(store, ready(*encoded), offer(run=2))
+    assert replace(stored, uri=plain.uri, checksum=plain.checksum) == plain
+    path = tmp_path / "results" / KEY.replace("-1.parquet", "-2.parquet")
+    table = pq.read_table(path)
+    assert table.schema.field("campaign_id").type == pa.string()
+    assert table.to_batches()[0].to_pylist()[:50] == blocks[0].to_pylist()[:50]
+    assert table.equals(pa.Table.from_batches(blocks).cast(table.schema))
+    column = pq.ParquetFile(path).metadata.row_group(0).column(2)
+    assert column.total_uncompressed_size < 20_000 * (len("12345") + 4 + 2) + 1_000
+
+
+async def test_figures_are_packed_and_attributes_have_no_ranges(store: ObjectResultStore, tmp_path: Path) -> None:
+    await write(store, ready(batch(line(1), line(2))))
+    group = pq.ParquetFile(tmp_path / "results" / KEY).metadata.row_group(0)
+    kept = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+    assert "DELTA_BINARY_PACKED" in kept["spend"].encodings
+    assert kept["spend"].dictionary_page_offset is None
+    assert kept["campaign_id"].dictionary_page_offset is not None
+    assert kept["date"].statistics.max == date(2026, 11, 2)
+    assert not kept["campaign_name"].is_stats_set
+
+
 async def test_object_is_not_there_before_it_is_whole(tmp_path: Path) -> None:
     seen: list[Any] = []
     folder = tmp_path / "results"

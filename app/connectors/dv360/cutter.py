@@ -24,6 +24,8 @@ NULLS = ("", "-", "--", "Unknown", "< 1000", "<1000")
 _TRAILER = re.compile(rb',|"",|\n|\r|"?No data returned')
 _TRAILER_LINE = re.compile(rb'\n(?:,|"",|\n|\r|"?No data returned)')
 """How a line begins that is no row; a row begins with its date."""
+_MAYBE = re.compile(rb'\n[,"\n\rN]')
+"""What the line above begins with: a search that costs half as much, and finds nothing in most blocks."""
 
 
 class Cutter:
@@ -121,6 +123,8 @@ def _trailer_start(text: bytes) -> int | None:
     """Offset of the first line that is no row, if it is there and outside quotes."""
     if _TRAILER.match(text):
         return 0
+    if not _MAYBE.search(text):
+        return None
     for found in _TRAILER_LINE.finditer(text):
         if text.count(b'"', 0, found.start()) % 2 == 0:
             return found.start() + 1

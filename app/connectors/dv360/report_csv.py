@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
+from itertools import chain
 from typing import Any
 
-from app.connectors.ahead import parsed_ahead
-from app.connectors.csv_text import Form, truncated_report
+from app.connectors.ahead import gathered, parsed_ahead
+from app.connectors.csv_text import BLOCK, Form, truncated_report
 from app.connectors.dv360.cutter import NULLS, Cutter, control_totals
 from app.connectors.dv360.reports import DAY, HEADERS
 from app.connectors.failures import bad_response
@@ -27,28 +29,22 @@ async def batches(
     """
     cutter = Cutter()
     rows = 0
-    blocks = _blocks(cutter, chunks)
-    parsing = parsed_ahead(blocks, lambda block: _parse(block, offer, fields, cutter.header or ()))
+    parsing = parsed_ahead(gathered(chunks, BLOCK), partial(_parse, cutter, offer, fields))
     async with aclosing(parsing) as parsed:
-        async for batch in parsed:
-            rows += batch.num_rows
-            yield batch
+        async for found in parsed:
+            for batch in found:
+                rows += batch.num_rows
+                yield batch
     _settle(cutter, offer, fields, rows, control)
 
 
-async def _blocks(cutter: Cutter, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for piece in chunks:
-        for block in cutter.feed(piece):
-            yield block
-    for block in cutter.finish():
-        yield block
-
-
-def _parse(block: bytes, offer: Offer, fields: Sequence[Field], header: tuple[str, ...]) -> Any:
+def _parse(cutter: Cutter, offer: Offer, fields: Sequence[Field], chunks: list[bytes] | None) -> list[Any]:
+    """Batches of the rows that became complete; None: no more comes."""
     # Here, not at the top: a worker that never reads a report does not carry pyarrow (38 MB resident).
     from app.connectors import csv_block
 
-    return csv_block.parse(block, csv_block.layout(_FORM, offer, fields, header))
+    blocks = cutter.finish() if chunks is None else chain.from_iterable(map(cutter.feed, chunks))
+    return [csv_block.parse(block, csv_block.layout(_FORM, offer, fields, cutter.header or ())) for block in blocks]
 
 
 def _settle(cutter: Cutter, offer: Offer, fields: Sequence[Field], rows: int, control: dict[str, str]) -> None:
