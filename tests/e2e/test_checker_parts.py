@@ -120,9 +120,9 @@ def test_truth_is_asked_for_once_and_by_run_where_named() -> None:
         }
         return {"rows": [{**cells, **figures}]}
 
-    truth = SandboxTruth("http://sandbox", [{"title": "bat_1-1 x", "report_id": "8"}], ask=ask)
+    truth = SandboxTruth("http://sandbox", [{"report_id": "8"}], ask=ask)
     assert [row["spend"] for row in truth("", "4567", DAYS[0], DAYS[2])[DAYS[1]]] == [Decimal("1.5")]
     truth("", "4567", DAYS[1], DAYS[2])
-    truth("bat_1-1", "4567", DAYS[0], DAYS[2])
-    assert truth("bat_1", "4567", DAYS[0], DAYS[2]) == {}
+    truth("8", "4567", DAYS[0], DAYS[2])
+    assert truth("80", "4567", DAYS[0], DAYS[2]) == {}
     assert [query.get("report_id") for query in asked] == [None, "8"]

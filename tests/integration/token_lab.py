@@ -77,9 +77,7 @@ class Lab:
             session=self.session, clock=self.clock, timeout_s=timeout_s,
         )  # fmt: skip
 
-    def source(
-        self, *, dsn: str | None = None, cache: Kept | None = None, timeout_s: float = 5.0
-    ) -> GrantTokenSource:
+    def source(self, *, dsn: str | None = None, cache: Kept | None = None, timeout_s: float = 5.0) -> GrantTokenSource:
         async def on_refused(org_id: int, grant_id: str, _version: int) -> None:
             self.refused.append((org_id, grant_id))
 
