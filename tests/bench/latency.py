@@ -23,7 +23,7 @@ TARGET = 15.0
 COMMANDS = 240
 WARM_UP = 6
 SPACING_S = 1.2
-"""A fetch makes three calls; so far apart, nothing ever waits for quota."""
+"""A fetch makes at most three calls; so far apart, nothing ever waits for quota."""
 
 Fetch = tuple[str, str]
 """The title of its query, and its days as the sandbox's log writes them."""

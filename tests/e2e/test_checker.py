@@ -14,7 +14,7 @@ import pytest
 from app.domain.identity import dataset_event_id, refused_event_id, terminal_event_id
 from app.streams.wire import encode_avro
 from tests.e2e import checker
-from tests.e2e.check_data import STANDARD
+from tests.e2e.check_data import STANDARD, Files, check_runs
 from tests.e2e.evidence import (
     Account,
     Cells,
@@ -376,3 +376,18 @@ def test_restated_figures_are_compared_with_the_run_that_read_them(honest: World
     report = checker.judge(honest.evidence, truth, read=lambda _: honest.file)
     assert report.problems == []
     assert names == ["", "5"]
+
+
+def test_two_results_of_one_report_are_found(honest: World) -> None:
+    files = Files(lambda _: honest.file, lambda *_: honest.truth, Report())
+    for uri in (URI, "file:///other.parquet"):
+        files.check({**FILE, "uri": uri}, ACCOUNT, REPORT)
+    check_runs(honest.evidence, files, files.report)
+    assert list(files.report.counts) == ["two results of one report"]
+
+
+def test_reports_that_no_result_is_made_of_are_counted(honest: World) -> None:
+    honest.evidence.reports = [*honest.evidence.reports, {**honest.evidence.reports[0], "report_id": "6"}]
+    report = honest.judged()
+    assert report.problems == []
+    assert report.figures["reports run that no result is made of"] == 1

@@ -58,7 +58,9 @@ async def describe(world: World, request: web.Request, call: Call) -> None:
         if report is not None:
             call.days = f"{report.start}/{report.end}"
         elif call.route == "reports.run":
-            call.days = _custom_days(await _body(request))
+            body = await _body(request)
+            own = not (isinstance(body, dict) and body.get("dataRange"))
+            call.days = _custom_days(query.resource["metadata"] if own else body)
     elif call.route == "reports.create":
         body = await _body(request)
         metadata = body.get("metadata") if isinstance(body, dict) else None
