@@ -165,7 +165,7 @@ def read_file(uri: str) -> Stored | None:
     for row in table.to_pylist():
         days.setdefault(row.pop("date"), []).append(row)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    said = json.loads((table.schema.metadata or {}).get(b"connector_service", b"{}"))
+    said = json.loads((pq.read_metadata(pa.BufferReader(content)).metadata or {}).get(b"connector_service", b"{}"))
     report_id = str(said.get("remote", {}).get("report_id", ""))
     return Stored(len(content), digest, table.num_rows, tuple(table.column_names), days, report_id)
 
