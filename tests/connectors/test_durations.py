@@ -76,6 +76,16 @@ def test_an_end_just_before_the_beginning_is_at_once() -> None:
     assert known.first_poll_s("a", SCHEDULE) == EARLIEST_S
 
 
+def test_only_the_last_fifty_count() -> None:
+    known = Durations()
+    for seconds in [100.0] * 50 + [10.0] * 24:
+        known.note("a", 0.0, seconds)
+    assert known.first_poll_s("a", SCHEDULE) == 100.0
+    known.note("a", 0.0, 10.0)
+    known.note("a", 0.0, 10.0)
+    assert known.first_poll_s("a", SCHEDULE) == 10.0
+
+
 def test_a_schedule_that_never_waits_a_second_is_kept_to() -> None:
     assert first_poll_s([3.0] * 5, (0.1, 0.2)) == 0.2
 

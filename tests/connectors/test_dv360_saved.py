@@ -37,11 +37,12 @@ DENIED = HttpAnswer(403, {}, envelope("PERMISSION_DENIED"))
 @dataclass
 class Provider:
     """``ports.Calls`` that answer as Bid Manager does: a query is there for its maker alone. ``refusal`` is what others
-    are told; ``instead`` answers the next run in its place."""
+    are told; ``instead`` answers every run in its place, and ``unmade`` every create."""
 
     user: str = "ana"
     refusal: HttpAnswer = LOST
     instead: HttpAnswer | None = None
+    unmade: HttpAnswer | None = None
     state: str = "DONE"
     owners: dict[str, str] = field(default_factory=dict)
     bodies: list[Any] = field(default_factory=list)
@@ -59,6 +60,8 @@ class Provider:
         if url.endswith("/queries"):
             assert not options.get("data", False)
             self.log.append("create")
+            if self.unmade is not None:
+                return self.unmade
             query_id = str(100 + len(self.owners))
             self.owners[query_id] = self.user
             return _answer({"queryId": query_id})
@@ -160,6 +163,16 @@ async def test_a_query_of_another_user_is_forgotten_and_made_again_in_the_same_s
     assert (await begin(provider, kept)).remote["query_id"] == "101"
     await begin(provider, kept)
     assert provider.taken() == ["create", "run", "run", "create", "run", "run"]
+
+
+async def test_a_query_that_is_not_ours_is_not_run_again_though_none_could_be_made() -> None:
+    provider, kept = Provider(), Memory()
+    await begin(provider, kept)
+    provider.user, provider.unmade = "bob", HttpAnswer(429, {}, b"")
+    assert (await refused(provider, kept)).throttle is not None
+    provider.unmade = None
+    await begin(provider, kept)
+    assert provider.taken() == ["create", "run", "run", "create", "create", "run"]
 
 
 async def test_a_step_makes_one_query_at_most() -> None:

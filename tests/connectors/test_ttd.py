@@ -116,7 +116,7 @@ async def test_a_poll_names_the_schedule_alone() -> None:
 async def test_an_execution_may_not_be_there_yet(answer: Any) -> None:
     provider = Provider(executions=answer)
     assert await step(provider, ttd_offer("poll")) == Running({"schedule_id": "5", "unseen": "1"})
-    last = {"schedule_id": "5", "unseen": str(MOST_UNSEEN - 1)}
+    last = {"schedule_id": "5", "unseen": str(MOST_UNSEEN - 1), "began_at": "1794744000"}
     assert await step(provider, ttd_offer("poll", remote=last)) == Running({**last, "unseen": str(MOST_UNSEEN)})
     failure = await refused(provider, ttd_offer("poll", remote={**last, "unseen": str(MOST_UNSEEN)}))
     assert (failure.code, failure.retryable, failure.remote_lost, failure.system) == ("report_lost", True, True, False)
