@@ -46,7 +46,7 @@ class Dv360Connector:
     minimum_calls: Mapping[str, int] = {REPORTS: 3}
     """Create, run and one poll. A query that is run again needs no create, but whether it is still there, and ours, is
     known only when it is run: with two reserved, the last calls of a day would make reports that nobody may ask for any
-    more. Where the saved one is refused it takes four, once for each connector; the poll may then have to wait for the
+    more. Where the saved one is refused it takes four, once for each query; the poll may then have to wait for the
     next day, and finds its report."""
     usage = staticmethod(no_usage)
 
