@@ -265,7 +265,8 @@ def build(settings: Settings) -> Worker:
     """Wires one worker from the settings."""
     clock, metrics, names = SystemClock(), Metrics(), Names(settings.streams.topic_prefix)
     point = crash.armed(settings.streams.crash_at)
-    broker, stores, connectors = kafka.broker_of(settings), stores_of(settings, clock), connectors_of(settings)
+    broker, stores = kafka.broker_of(settings), stores_of(settings, clock)
+    connectors = connectors_of(settings, stores.cache)
     rules = rules_of(settings, connectors)
     name = worker_name(settings)
     topo = topology.build(settings, names, broker, name)

@@ -68,6 +68,19 @@ class TokenSource(Protocol):
         one is known. Raises ``ProviderError`` (authorisation, or retryable when the token endpoint is away)."""
 
 
+class Kept(Protocol):
+    """Bytes by key, shared by all processes, that may be lost at any moment. None of these raises."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, or None: never put, over, or lost."""
+
+    async def put(self, key: str, value: bytes, ttl_s: float) -> bool:
+        """Keeps a value for ``ttl_s`` seconds. False: it was not kept."""
+
+    async def drop(self, key: str) -> bool:
+        """Forgets a value. False: it may still be there."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
     """A whole small answer of a provider. Header names in lower case."""

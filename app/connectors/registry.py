@@ -18,14 +18,16 @@ from app.connectors.sheets.client import SheetsConnector
 from app.connectors.ttd.client import AUTH_HEADER as TTD_AUTH_HEADER
 from app.connectors.ttd.client import TtdConnector
 from app.domain.model import Catalogue, ConnectorType
-from app.ports import Connector
+from app.ports import Connector, Kept
 
 
-def connectors_of(settings: Settings) -> dict[str, Connector]:
-    """Every adapter there is, by connector type."""
+def connectors_of(settings: Settings, kept: Kept | None = None) -> dict[str, Connector]:
+    """Every adapter there is, by connector type. ``kept`` holds what they can do without and would rather not."""
     dv360, google_ads = settings.providers.dv360, settings.providers.google_ads
     found: list[Connector] = [
-        Dv360Connector(reports_url=dv360.reports_url, api_url=dv360.api_url, poll_schedule_s=dv360.poll_schedule_s),
+        Dv360Connector(
+            reports_url=dv360.reports_url, api_url=dv360.api_url, poll_schedule_s=dv360.poll_schedule_s, kept=kept
+        ),
         GoogleAdsConnector(api_url=google_ads.api_url, developer_token=google_ads.developer_token.get_secret_value()),
     ]
     found += [_ttd(settings.providers.ttd), _meta(settings.providers.meta)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import orjson
 
@@ -20,16 +20,6 @@ _LONG_S: Final = 7 * 86_400.0
 """A token of such a lifetime is the grant itself (Meta's, 60 days): who misses its end has to consent again, so it is
 renewed from its half on, and once a day is often enough to try."""
 _RENEWAL_PAUSE_S, _LONG_PAUSE_S = 30.0, 86_400.0
-
-
-class TokenCache(Protocol):
-    """Bytes by key, shared by all processes, that may be lost at any moment. None of these raises."""
-
-    async def get(self, key: str) -> bytes | None: ...
-
-    async def put(self, key: str, value: bytes, ttl_s: float) -> bool: ...
-
-    async def drop(self, key: str) -> bool: ...
 
 
 class NoCache:

@@ -21,7 +21,6 @@ from app.oauth.access import (
     CHECK_S,
     Held,
     NoCache,
-    TokenCache,
     cache_key,
     from_cache,
     hold,
@@ -33,7 +32,7 @@ from app.oauth.access import (
 from app.oauth.credentials import secret_of
 from app.oauth.token_endpoint import GrantRefused, Issued, TokenEndpoint
 from app.oauth.vault import UnknownKey, Vault, VaultError
-from app.ports import Clock
+from app.ports import Clock, Kept
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +107,7 @@ class GrantTokenSource:
         endpoints: Mapping[str, TokenEndpoint],
         clock: Clock,
         *,
-        cache: TokenCache | None = None,
+        cache: Kept | None = None,
         on_refused: Callable[[int, str, int], Awaitable[None]] | None = None,
         observe: Callable[[str, str], None] = _silent,
     ) -> None:

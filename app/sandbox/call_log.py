@@ -22,7 +22,8 @@ MEMORY_LIMIT = 500_000
 @dataclass(slots=True)
 class Call:
     """One call. ``arrived_at`` unix seconds and ``monotonic`` seconds at arrival; ``took_s`` seconds until the answer
-    was ready; ``status`` None while under way, 0 when the connection was dropped on purpose or the caller went away."""
+    was ready; ``status`` None while under way, 0 when the connection was dropped on purpose or the caller went away;
+    ``days`` of the report that the call is about, as ``2026-11-01/2026-11-07``."""
 
     sequence: int
     arrived_at: float
@@ -39,6 +40,7 @@ class Call:
     title: str | None = None
     query_id: str | None = None
     report_id: str | None = None
+    days: str | None = None
     grant_type: str | None = None
     over_quota: bool = False
     over: tuple[str, ...] = ()

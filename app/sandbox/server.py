@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -73,6 +74,9 @@ def _arrivals(world: World, known: dict[str, Route]) -> Middleware:
         status = 0
         try:
             answer = await _take(world, route, request, handler)
+            if not answer.prepared:
+                # Whoever compares it with an instant in a body needs both of one clock.
+                answer.headers.setdefault("Date", formatdate(world.now().unix, usegmt=True))
             status = 0 if request.transport is None or request.transport.is_closing() else answer.status
             return answer
         finally:

@@ -100,7 +100,8 @@ def _quota(connector_type: str, charge: str, spec: QuotaSpec) -> Quota:
 
 def steps_of(rules: ConnectorRules) -> Steps:
     """As the adapters make them: the minimum of calls, the last of which brings the data. Where a report is polled for,
-    one call of the minimum is a poll, and the file is one more that no quota counts."""
+    one call of the minimum is a poll, and the file is one more that no quota counts. That an adapter may have kept what
+    saves a call (DV360's queries) is not assumed."""
     charges = [charge for charge, count in rules.minimum_calls.items() for _ in range(count)]
     polls = len(rules.steps) > 1
     start = charges[:-1] if polls else charges

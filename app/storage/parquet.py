@@ -148,6 +148,7 @@ class ResultFile:
         return {
             "schema": f"{self._report.name}.v1",
             "run": f"{offer.batch_id}-{offer.run}",
+            "remote": dict(offer.remote or {}),
             "start": offer.start,
             "end": offer.end,
             "rows": self._rows,

@@ -73,15 +73,17 @@ def first_after(instants: Sequence[float], at: float) -> float:
 
 
 def heirs_calls(calls: Sequence[Mapping[str, Any]], at: float) -> list[float]:
-    """For each batch whose call the kill cut off: seconds from the kill to the batch's next call."""
+    """For each batch whose call the kill cut off: seconds from the kill to the batch's next call. A batch is known by
+    its query's title and its days, for no other has them."""
     cut = {
-        str(call["title"])
+        (str(call["title"]), str(call["days"]))
         for call in calls
         if call["status"] == 0
         and call["title"]
+        and call["days"]
         and call["arrived_at"] <= at <= call["arrived_at"] + call["took_s"] + 0.5
     }
-    return [first_after([c["arrived_at"] for c in calls if c["title"] == title], at) for title in sorted(cut)]
+    return [first_after([c["arrived_at"] for c in calls if (c["title"], c["days"]) == one], at) for one in sorted(cut)]
 
 
 def recovery_seconds(log: Path) -> list[float]:

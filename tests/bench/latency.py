@@ -14,6 +14,7 @@ from app.streams.topics import Names
 from app.streams.wire import decode_command
 from tests.bench.measured import Measured, quantile, spread
 from tests.e2e import gathering, traffic
+from tests.e2e.evidence import Told
 from tests.e2e.scenarios import RAISED, Place
 from tests.e2e.watching import watching
 from tests.e2e.world import World, world
@@ -22,7 +23,10 @@ TARGET = 15.0
 COMMANDS = 240
 WARM_UP = 6
 SPACING_S = 1.2
-"""A fetch makes three calls; so far apart, nothing ever waits for quota."""
+"""A fetch makes at most three calls; so far apart, nothing ever waits for quota."""
+
+Fetch = tuple[str, str]
+"""The title of its query, and its days as the sandbox's log writes them."""
 
 
 class Echo:
@@ -73,8 +77,8 @@ async def measure(place: Place, *, commands: int = COMMANDS) -> Measured:
             await echo.stop()
         evidence = await gathering.gather(made.bootstrap, made.prefix, made.sandbox_url)
     appended = {str(decode_command(one.value)["request_id"]): one.at for one in evidence.commands}
-    batches = {e.request_id: e.data["batch_id"] for e in evidence.events if e.kind == "data_fetched"}
-    times = _times(appended, batches, evidence.calls)[WARM_UP:]
+    fetches = {e.request_id: _fetch_of(e) for e in evidence.events if e.kind == "data_fetched"}
+    times = _times(appended, fetches, evidence.calls)[WARM_UP:]
     return judge(times, echo.times_ms[WARM_UP:], asked=commands)
 
 
@@ -99,15 +103,22 @@ async def _run(made: World, echo: Echo, count: int, place: Place) -> None:
         await producer.stop()
 
 
+def _fetch_of(told: Told) -> Fetch:
+    days = told.data["date_range"]
+    return f"{told.connector_id} {told.data['report_type']}", f"{days['start']}/{days['end']}"
+
+
 def _times(
-    appended: Mapping[str, int], batches: Mapping[str | None, str], calls: Sequence[Mapping[str, Any]]
+    appended: Mapping[str, int], fetches: Mapping[str | None, Fetch], calls: Sequence[Mapping[str, Any]]
 ) -> list[float]:
-    """Milliseconds from LogAppendTime to the arrival of the batch's first call, in the order of the commands."""
-    first: dict[str, float] = {}
+    """Milliseconds from LogAppendTime to the arrival of the fetch's first call, which makes its query or runs one, in
+    the order of the commands. No two of them have the same days of an account."""
+    first: dict[Fetch, float] = {}
     for call in calls:
-        if call["route"] == "reports.create" and call["title"]:
-            first.setdefault(str(call["title"]).rpartition("-")[0], call["arrived_at"] * 1000)
-    found = [(at, first[batches[name]] - at) for name, at in appended.items() if batches.get(name) in first]
+        if call["route"] in ("reports.create", "reports.run") and call["title"] and call["days"]:
+            first.setdefault((str(call["title"]), str(call["days"])), call["arrived_at"] * 1000)
+    known = {name: first.get(fetches[name]) for name in appended if name in fetches}
+    found = [(at, first_at - at) for name, at in appended.items() if (first_at := known.get(name)) is not None]
     return [took for _, took in sorted(found)]
 
 

@@ -19,7 +19,7 @@ from app.connectors.registry import connectors_of, hosts_of
 from app.connectors.session import provider_session
 from app.domain.errors import Failure
 from app.domain.messages import Offer, StepOutcome
-from app.ports import Calls, Connector
+from app.ports import Calls, Connector, Kept
 from app.sandbox.clock import Clock, system_clock
 from app.sandbox.dv360.state import Fixed
 from app.sandbox.fixture import RunningSandbox, running_sandbox
@@ -89,7 +89,8 @@ class LocalFetch(Generic[C]):
 
 @dataclass
 class SandboxFetch:
-    """Fetches of one connector type against the sandbox. ``more`` goes over the environment that the sandbox names."""
+    """Fetches of one connector type against the sandbox. ``more`` goes over the environment that the sandbox names;
+    ``kept`` is what its workers share, each step being another's."""
 
     kind: str
     sandbox: RunningSandbox
@@ -100,6 +101,7 @@ class SandboxFetch:
     permits: CountingPermits
     clock: TestClock
     more: dict[str, str]
+    kept: Kept | None = None
 
     @property
     def settings(self) -> Settings:
@@ -107,7 +109,7 @@ class SandboxFetch:
 
     @property
     def connector(self) -> Connector:
-        return connectors_of(self.settings)[self.kind]
+        return connectors_of(self.settings, self.kept)[self.kind]
 
     def calls(self, job: Offer) -> ProviderHttp:
         hosts = hosts_of(self.settings)[job.connector.connector_type]
@@ -159,23 +161,23 @@ async def sandboxed(
         assert sandbox.world.ttd.ignored == set(), "a property that the provider ignores was sent"
 
 
-async def tokens_of(kind: str, sandbox: RunningSandbox) -> tuple[str, str]:
-    """Two tokens of the user ana."""
+async def tokens_of(kind: str, sandbox: RunningSandbox, *, user: str = "ana") -> tuple[str, str]:
+    """Two tokens of a user."""
     match PROVIDER_OF[kind]:
         case "google":
-            return (await _google_token(sandbox), await _google_token(sandbox))
+            return (await _google_token(sandbox, user), await _google_token(sandbox, user))
         case "meta":
-            return (sandbox.meta_token("ana"), sandbox.meta_token("ana"))
+            return (sandbox.meta_token(user), sandbox.meta_token(user))
         case "csv_https":
-            return (sandbox.csv_token("ana"), sandbox.csv_token("ana"))
-    return (sandbox.ttd_token("ana"), sandbox.ttd_token("ana"))
+            return (sandbox.csv_token(user), sandbox.csv_token(user))
+    return (sandbox.ttd_token(user), sandbox.ttd_token(user))
 
 
-async def _google_token(sandbox: RunningSandbox) -> str:
+async def _google_token(sandbox: RunningSandbox, user: str) -> str:
     google = Settings.load(sandbox.env).providers.google
     form = {
         "grant_type": "refresh_token",
-        "refresh_token": sandbox.refresh_token("ana"),
+        "refresh_token": sandbox.refresh_token(user),
         "client_id": google.client_id,
         "client_secret": google.client_secret.get_secret_value(),
     }

@@ -25,6 +25,7 @@ from tests.connectors.support import Handler, Setting, calling, server
 from tests.connectors.ttd import ttd_offer, ttd_row, ttd_text
 
 TEMPLATE = {"Result": [{"ReportTemplateId": 12, "Name": "connector campaign_performance"}], "ResultCount": 1}
+DATE = {"Date": "Sun, 15 Nov 2026 12:00:00 GMT"}
 EXECUTIONS = "/v3/myreports/reportexecution/query/advertisers"
 
 
@@ -48,7 +49,7 @@ class Provider:
         answer = self.answers[name]
         if isinstance(answer, tuple):
             return web.Response(status=answer[0], body=answer[1])
-        return web.json_response(answer) if not isinstance(answer, str) else web.Response(text=answer)
+        return web.json_response(answer, headers=DATE) if not isinstance(answer, str) else web.Response(text=answer)
 
 
 @asynccontextmanager
@@ -73,7 +74,7 @@ async def refused(provider: Provider, job: Any) -> Failure:
 
 async def test_what_is_asked_for() -> None:
     provider = Provider()
-    assert await step(provider, ttd_offer()) == Running({"schedule_id": "5"})
+    assert await step(provider, ttd_offer()) == Running({"schedule_id": "5", "began_at": "1794744000"})
     assert provider.seen == [
         (
             "/v3/myreports/reporttemplateheader/query",
@@ -115,7 +116,7 @@ async def test_a_poll_names_the_schedule_alone() -> None:
 async def test_an_execution_may_not_be_there_yet(answer: Any) -> None:
     provider = Provider(executions=answer)
     assert await step(provider, ttd_offer("poll")) == Running({"schedule_id": "5", "unseen": "1"})
-    last = {"schedule_id": "5", "unseen": str(MOST_UNSEEN - 1)}
+    last = {"schedule_id": "5", "unseen": str(MOST_UNSEEN - 1), "began_at": "1794744000"}
     assert await step(provider, ttd_offer("poll", remote=last)) == Running({**last, "unseen": str(MOST_UNSEEN)})
     failure = await refused(provider, ttd_offer("poll", remote={**last, "unseen": str(MOST_UNSEEN)}))
     assert (failure.code, failure.retryable, failure.remote_lost, failure.system) == ("report_lost", True, True, False)

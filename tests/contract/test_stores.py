@@ -15,7 +15,7 @@ from app import ports
 from app.clock import SystemClock
 from app.domain.model import ConnectorFacts
 from app.oauth import tokens
-from app.oauth.access import NoCache, TokenCache
+from app.oauth.access import NoCache
 from app.oauth.credentials import secret_of
 from app.oauth.rotation import SealedGrants
 from app.oauth.vault import Vault
@@ -41,7 +41,7 @@ def test_adapters_have_the_shape_of_their_ports() -> None:
         grants: tokens.Grants = PostgresGrantStore(database)
         sealed: SealedGrants = PostgresGrantStore(database)
         token_source: ports.TokenSource = source
-        caches: tuple[TokenCache, ...] = (redis, NoCache())
+        caches: tuple[ports.Kept, ...] = (redis, NoCache())
         return clock, connectors, stores, history, usage, grants, sealed, token_source, caches
 
     assert callable(shapes)

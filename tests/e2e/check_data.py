@@ -36,6 +36,7 @@ class Files:
     said: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     known: dict[str, Stored | None] = field(default_factory=dict)
     right: dict[str, dict[date, int]] = field(default_factory=dict)
+    accounts: dict[str, str] = field(default_factory=dict)
 
     def check(self, told: Mapping[str, Any], account: Account, report_type: str) -> dict[date, int]:
         """Compares a file with what an event says of it and with the truth; day -> rows of the days that are right.
@@ -45,6 +46,7 @@ class Files:
         if earlier != told:
             self.report.add("I10 told differently", f"{uri}: {told} and {earlier}")
         if uri not in self.right:
+            self.accounts[uri] = account.account_id
             self.right[uri] = self._check_new(told, account, report_type)
         return self.right[uri]
 
@@ -70,11 +72,11 @@ class Files:
     def _right_days(
         self, uri: str, stored: Stored, days: tuple[date, date], account: Account, report_type: str
     ) -> dict[date, int]:
-        """As now, or as any run of this result's own report was: figures may have been restated since."""
+        """As now, or as this result's own report was: figures may have been restated since."""
         right: dict[date, int] = {}
         wrong: list[str] = []
-        for name in ("", uri.rpartition("/")[2].removesuffix(".parquet")):
-            truth = self.truth(name, account.account_id, *days)
+        for report_id in ("", stored.report_id):
+            truth = self.truth(report_id, account.account_id, *days)
             right, wrong = _compare(stored, truth, days, account, report_type)
             if not wrong:
                 return right
@@ -224,17 +226,28 @@ def _check_days(event: Told, accounts: Mapping[str, Account], files: Files, repo
 
 
 def check_runs(evidence: Evidence, files: Files, report: Report) -> None:
-    """Results and the provider's own reports: none from nowhere; how many reports were made more than once."""
-    titles: dict[str, int] = defaultdict(int)
-    for one in evidence.reports:
-        titles[str(one["title"]).partition(" ")[0]] += 1
+    """Results and the provider's own reports: each result was made of one that exists, of the same account and days,
+    and no two of one; how many reports no result was made of."""
+    reports = {str(one["report_id"]): one for one in evidence.reports}
+    used: dict[str, str] = {}
     for uri in files.right:
-        if uri.rpartition("/")[2].removesuffix(".parquet") not in titles:
-            report.add("result without a report", uri)
+        stored = files.known.get(uri)
+        name = "" if stored is None else stored.report_id
+        if name not in reports:
+            report.add("result without a report", f"{uri} is made of {name or 'none'}")
+            continue
+        if name in used:
+            report.add("two results of one report", f"{uri} and {used[name]}")
+        used[name] = uri
+        told, made = files.said[uri], reports[name]
+        if (told["from"], told["to"]) != (made["start"], made["end"]):
+            report.add("report of other days", f"{uri}: {made['start']} to {made['end']}")
+        if made["accounts"] != [files.accounts[uri]]:
+            report.add("report of another account", f"{uri}: {made['accounts']}")
     creates = sum(1 for call in evidence.calls if call["route"] == "reports.create" and call["status"] == 200)
     report.figures |= {
         "result files": len(files.right),
         "reports created": creates,
         "reports run": len(evidence.reports),
-        "reports run beyond one per result name": sum(titles.values()) - len(titles),
+        "reports run that no result is made of": len(reports) - len(used),
     }

@@ -7,6 +7,7 @@ up to two hundred others in each of its members' receipts.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -90,7 +91,7 @@ Cells = Mapping[str, Any]
 """A row by column name: text, ``int``, ``Decimal``; the day is not part of it."""
 
 Truth = Callable[[str, str, date, date], Mapping[date, Sequence[Cells]]]
-"""(report name at the provider or ``""`` for the figures as they are now, account, first day, last day) -> true rows
+"""(id of a report at the provider or ``""`` for the figures as they are now, account, first day, last day) -> true rows
 per day, one per campaign."""
 
 
@@ -139,13 +140,15 @@ def _key(file: Mapping[str, Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A result file as it lies in the store. ``rows``: day -> its rows; ``columns`` in the file's order."""
+    """A result file as it lies in the store. ``rows``: day -> its rows; ``columns`` in the file's order; ``report_id``
+    the provider's report that it says it was made of."""
 
     size_bytes: int
     checksum: str
     count: int
     columns: tuple[str, ...]
     rows: Mapping[date, Sequence[Cells]]
+    report_id: str = ""
 
 
 def read_file(uri: str) -> Stored | None:
@@ -162,7 +165,9 @@ def read_file(uri: str) -> Stored | None:
     for row in table.to_pylist():
         days.setdefault(row.pop("date"), []).append(row)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    return Stored(len(content), digest, table.num_rows, tuple(table.column_names), days)
+    said = json.loads((pq.read_metadata(pa.BufferReader(content)).metadata or {}).get(b"connector_service", b"{}"))
+    report_id = str(said.get("remote", {}).get("report_id", ""))
+    return Stored(len(content), digest, table.num_rows, tuple(table.column_names), days, report_id)
 
 
 def account_rows(rows: Sequence[Cells]) -> list[Cells]:

@@ -132,10 +132,9 @@ class SandboxTruth:
         return known
 
     def _as_run(self, report: str, account: str, first: date, last: date) -> Mapping[date, Sequence[Cells]]:
-        runs = [one for one in self.reports if str(one["title"]).startswith(f"{report} ")]
-        if not runs:
+        if not any(one["report_id"] == report for one in self.reports):
             return {}
-        return self._fetch(account, first, last, report_id=runs[-1]["report_id"])
+        return self._fetch(account, first, last, report_id=report)
 
     def _fetch(self, account: str, first: date, last: date, **more: Any) -> dict[date, list[Cells]]:
         rows = self.ask(self.sandbox, "truth", advertiser_id=account, start=first, end=last, **more)["rows"]

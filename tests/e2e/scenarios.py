@@ -164,23 +164,23 @@ async def adoption(place: Place, *, report_s: float = 12.0) -> Result:
         queued = [traffic.own_days(made.accounts[n % 8], n) for n in range(1, 37)]
         async with watching(made.bootstrap, made.prefix) as ends:
             await _send(made, [slow])
-            title = await _running_report(made)
+            running = await _running_report(made)
             await made.tell_sandbox("durations", {"reports": {"seconds": 0.5}})
             await _send(made, queued)
             waiting = await inbox.queued(made.bootstrap, made.prefix, at_least=20, of=37)
-            state = next(r["state"] for r in await _reports(made) if r["title"] == title)
+            state = next(r["state"] for r in await _reports(made) if r["report_id"] == running["report_id"])
             made.kill("w1")
             if len(waiting) < 20 or state != "RUNNING":
                 result.problems.append(f"at the kill {len(waiting)} requests were queued and the report was {state}")
             result.figures |= {"queued at the kill": len(waiting)}
             await made.start("w1", ready=False)
             await wait(result, ends, {one["request_id"] for one in [slow, *queued]}, 60.0, place.say)
-        runs = [r for r in await _reports(made) if r["title"] == title]
-        creates = [
-            c for c in (await made.ask_sandbox("calls", since=0))["calls"]
-            if c["route"] == "reports.create" and c["title"] == title
-        ]  # fmt: skip
-        if len(runs) != 1 or len(creates) != 1:
+        what = ("title", "start", "end")
+        runs = [r for r in await _reports(made) if all(r[name] == running[name] for name in what)]
+        calls = (await made.ask_sandbox("calls", since=0))["calls"]
+        creates = [c for c in calls if c["route"] == "reports.create" and c["title"] == running["title"]]
+        read = {c["report_id"] for c in calls if c["route"] == "storage.download" and c["status"] == 200}
+        if len(runs) != 1 or len(creates) != 1 or running["report_id"] not in read:
             result.problems.append(f"the running report was not adopted: {len(creates)} created, {len(runs)} run")
         return await conclude(result, made)
 
@@ -195,13 +195,13 @@ async def _reports(made: World) -> list[dict[str, Any]]:
     return found
 
 
-async def _running_report(made: World) -> str:
-    """The title of the first report that is RUNNING and whose ids the planner has: it was asked for at least once."""
+async def _running_report(made: World) -> dict[str, Any]:
+    """The first report that is RUNNING and whose ids the planner has: it was asked for at least once."""
     async with asyncio.timeout(30):
         while True:
             for one in await _reports(made):
                 if one["state"] == "RUNNING" and one["polls"] >= 1:
-                    return str(one["title"])
+                    return one
             await asyncio.sleep(0.1)
 
 

@@ -14,7 +14,7 @@ import pytest
 from app.domain.identity import dataset_event_id, refused_event_id, terminal_event_id
 from app.streams.wire import encode_avro
 from tests.e2e import checker
-from tests.e2e.check_data import STANDARD
+from tests.e2e.check_data import STANDARD, Files, check_runs
 from tests.e2e.evidence import (
     Account,
     Cells,
@@ -148,10 +148,10 @@ def honest() -> World:
             Rule("second", "reports", "application", "app", 2, 1.0),
             Rule("minute", "reports", "user", "anna", 4, 60.0),
         ],
-        reports=[{"title": f"bat_{7:032x}-1 {REPORT}", "report_id": "5"}],
+        reports=[{"report_id": "5", "start": FILE["from"], "end": FILE["to"], "accounts": [ACCOUNT.account_id]}],
     )
     rows = {day: [in_file(cells) for cells in cells_of] for day, cells_of in TRUE.items()}
-    return World(evidence, Stored(900, "sha256:ab", 6, STANDARD[REPORT], rows), TRUE)
+    return World(evidence, Stored(900, "sha256:ab", 6, STANDARD[REPORT], rows, "5"), TRUE)
 
 
 def test_an_honest_run_has_no_problem(honest: World) -> None:
@@ -195,6 +195,13 @@ def with_command(value: bytes) -> Callable[[World], None]:
 def changed_file(**changes: Any) -> Callable[[World], None]:
     def tamper(world: World) -> None:
         world.file = replace(world.file, **changes)
+
+    return tamper
+
+
+def changed_report(**changes: Any) -> Callable[[World], None]:
+    def tamper(world: World) -> None:
+        world.evidence.reports = [{**one, **changes} for one in world.evidence.reports]
 
     return tamper
 
@@ -299,6 +306,11 @@ OLD = replace(update(9, 1), event_id=dataset_event_id(7, CONN, REPORT, 1))
         (changed_data(0, version=2), "wrong event id"),
         (lambda world: world.evidence.events.extend([update(9, 3), update(10, 2)]), "R7 older version after a newer"),
         (lambda world: world.evidence.reports.clear(), "result without a report"),
+        (changed_file(report_id=""), "result without a report"),
+        (changed_file(report_id="6"), "result without a report"),
+        (changed_report(start="2026-02-28"), "report of other days"),
+        (changed_report(end="2026-03-02"), "report of other days"),
+        (changed_report(accounts=["4568"]), "report of another account"),
         (lambda world: world.evidence.accounts.clear(), "receipt of an unknown connector"),
     ],
 )
@@ -363,4 +375,19 @@ def test_restated_figures_are_compared_with_the_run_that_read_them(honest: World
 
     report = checker.judge(honest.evidence, truth, read=lambda _: honest.file)
     assert report.problems == []
-    assert names == ["", f"bat_{7:032x}-1"]
+    assert names == ["", "5"]
+
+
+def test_two_results_of_one_report_are_found(honest: World) -> None:
+    files = Files(lambda _: honest.file, lambda *_: honest.truth, Report())
+    for uri in (URI, "file:///other.parquet"):
+        files.check({**FILE, "uri": uri}, ACCOUNT, REPORT)
+    check_runs(honest.evidence, files, files.report)
+    assert list(files.report.counts) == ["two results of one report"]
+
+
+def test_reports_that_no_result_is_made_of_are_counted(honest: World) -> None:
+    honest.evidence.reports = [*honest.evidence.reports, {**honest.evidence.reports[0], "report_id": "6"}]
+    report = honest.judged()
+    assert report.problems == []
+    assert report.figures["reports run that no result is made of"] == 1

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.connectors.rig import FIRST, LAST, sandboxed
+from tests.connectors.support import offer
 from tests.e2e import check_quotas
 from tests.e2e.evidence import Cells, Dead, account_rows, read_file, told
 from tests.e2e.findings import Report
@@ -57,6 +59,15 @@ def test_windows_are_half_open_and_days_are_the_zone_s() -> None:
     assert check_quotas.fullest_day([1_772_956_740, 1_772_956_860], "UTC") == 2
 
 
+async def test_a_result_says_which_report_it_was_made_of(tmp_path: Path) -> None:
+    async with sandboxed("DV360", tmp_path) as fetch:
+        outcome = await fetch.run(offer("start", start=FIRST.toordinal(), end=LAST.toordinal()))
+        assert outcome.file is not None
+        stored = read_file(outcome.file.uri)
+        assert stored is not None
+        assert [stored.report_id] == [report["report_id"] for report in fetch.sandbox.reports()]
+
+
 def test_a_file_is_read_as_it_lies_there(tmp_path: Path) -> None:
     path = tmp_path / "one file.parquet"
     pq.write_table(pa.table({"date": [DAYS[0], DAYS[0], DAYS[1]], "clicks": [1, 2, 3]}), path)
@@ -64,6 +75,7 @@ def test_a_file_is_read_as_it_lies_there(tmp_path: Path) -> None:
     assert stored is not None
     assert stored.count == 3
     assert stored.size_bytes == path.stat().st_size
+    assert stored.report_id == ""
     assert stored.checksum == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     assert stored.rows == {DAYS[0]: [{"clicks": 1}, {"clicks": 2}], DAYS[1]: [{"clicks": 3}]}
     assert read_file((tmp_path / "none").as_uri()) is None
@@ -120,9 +132,9 @@ def test_truth_is_asked_for_once_and_by_run_where_named() -> None:
         }
         return {"rows": [{**cells, **figures}]}
 
-    truth = SandboxTruth("http://sandbox", [{"title": "bat_1-1 x", "report_id": "8"}], ask=ask)
+    truth = SandboxTruth("http://sandbox", [{"report_id": "8"}], ask=ask)
     assert [row["spend"] for row in truth("", "4567", DAYS[0], DAYS[2])[DAYS[1]]] == [Decimal("1.5")]
     truth("", "4567", DAYS[1], DAYS[2])
-    truth("bat_1-1", "4567", DAYS[0], DAYS[2])
-    assert truth("bat_1", "4567", DAYS[0], DAYS[2]) == {}
+    truth("8", "4567", DAYS[0], DAYS[2])
+    assert truth("80", "4567", DAYS[0], DAYS[2]) == {}
     assert [query.get("report_id") for query in asked] == [None, "8"]

@@ -30,12 +30,20 @@ def test_f8_is_the_quotient_of_the_p99s_and_void_when_a_call_is_missing() -> Non
 
 def test_f8_measures_from_the_record_to_the_first_call_of_its_batch() -> None:
     calls = [
-        {"route": "reports.create", "title": "bat_1-1 report", "arrived_at": 1.050},
-        {"route": "reports.create", "title": "bat_1-2 report", "arrived_at": 9.0},
-        {"route": "reports.run", "title": "bat_2-1 report", "arrived_at": 1.0},
+        {"route": "reports.status", "title": "conn_1 report", "days": "a/a", "arrived_at": 1.01},
+        {"route": "reports.create", "title": "conn_1 report", "days": "a/a", "arrived_at": 1.050},
+        {"route": "reports.run", "title": "conn_1 report", "days": "a/a", "arrived_at": 1.060},
+        {"route": "reports.run", "title": "conn_1 report", "days": "b/b", "arrived_at": 1.1},
+        {"route": "reports.run", "title": "conn_1 report", "days": "b/b", "arrived_at": 9.0},
+        {"route": "reports.run", "title": "conn_2 report", "days": "a/a", "arrived_at": 1.0},
     ]
-    times = latency._times({"req_1": 1_000, "req_2": 900}, {"req_1": "bat_1", "req_2": "bat_2"}, calls)
-    assert times == pytest.approx([50.0])
+    fetches: dict[str | None, tuple[str, str]] = {
+        "req_1": ("conn_1 report", "a/a"),
+        "req_2": ("conn_1 report", "b/b"),
+        "req_3": ("conn_1 report", "c/c"),
+    }
+    times = latency._times({"req_1": 1_000, "req_2": 900, "req_3": 800}, fetches, calls)
+    assert times == pytest.approx([200.0, 50.0])
 
 
 def test_f11_needs_both_ratios_and_both_memories() -> None:
@@ -87,12 +95,12 @@ def test_f14_takes_medians_and_is_void_without_samples() -> None:
 
 
 def test_f14_finds_the_calls_that_a_kill_cut_off_and_their_heirs() -> None:
-    def call(title: str, arrived_at: float, status: int) -> dict[str, object]:
-        return {"title": title, "arrived_at": arrived_at, "took_s": 1.0, "status": status}
+    def call(days: str | None, arrived_at: float, status: int) -> dict[str, object]:
+        return {"title": "conn_1 r", "days": days, "arrived_at": arrived_at, "took_s": 1.0, "status": status}
 
     calls = [
-        call("bat_1-1 r", 9.5, 0), call("bat_1-1 r", 21.0, 200), call("bat_1-1 r", 30.0, 200),
-        call("bat_2-1 r", 9.5, 200), call("bat_2-1 r", 12.0, 200), call("bat_3-1 r", 5.0, 0),
+        call("a/a", 9.5, 0), call("a/a", 21.0, 200), call("a/a", 30.0, 200), call(None, 9.5, 0),
+        call("b/b", 9.5, 200), call("b/b", 12.0, 200), call("c/c", 5.0, 0),
     ]  # fmt: skip
     assert handover.heirs_calls(calls, 10.0) == [11.0]
     assert handover.first_after([1.0, 2.0], 2.0) == float("inf")

@@ -13,12 +13,12 @@ import pytest
 from app.config import Settings
 from app.domain.errors import Failure, ProviderError
 from app.domain.model import ConnectorFacts
-from app.oauth.access import TokenCache
 from app.oauth.login_endpoint import LoginEndpoint
 from app.oauth.meta_endpoint import MetaTokenEndpoint
 from app.oauth.token_endpoint import TokenEndpoint
 from app.oauth.tokens import GrantTokenSource
 from app.oauth.vault import Vault
+from app.ports import Kept
 from app.services.connectors import add_connector
 from app.storage.postgres.connectors import PostgresConnectorStore
 from app.storage.postgres.database import Database
@@ -77,9 +77,7 @@ class Lab:
             session=self.session, clock=self.clock, timeout_s=timeout_s,
         )  # fmt: skip
 
-    def source(
-        self, *, dsn: str | None = None, cache: TokenCache | None = None, timeout_s: float = 5.0
-    ) -> GrantTokenSource:
+    def source(self, *, dsn: str | None = None, cache: Kept | None = None, timeout_s: float = 5.0) -> GrantTokenSource:
         async def on_refused(org_id: int, grant_id: str, _version: int) -> None:
             self.refused.append((org_id, grant_id))
 

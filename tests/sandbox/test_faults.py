@@ -217,6 +217,7 @@ async def test_control_doors_tell_calls_truth_and_reports_and_are_not_logged() -
         calls = (await client.call("GET", "/_sandbox/calls?since=1")).json["calls"]
         assert [call["route"] for call in calls] == ["reports.create", "reports.run", "reports.status"]
         assert {call["title"] for call in calls} == {"weekly"}
+        assert {call["days"] for call in calls} == {f"{START}/{END}"}
         assert {(call["application"], call["user"], call["account"]) for call in calls} == {
             ("sandbox-client", "alice", "4567")
         }

@@ -63,6 +63,7 @@ async def test_another_user_gets_404_everywhere() -> None:
         ]
         assert [answer.status for answer in answers] == [404] * 5
         assert answers[0].json["error"]["status"] == "NOT_FOUND"
+        assert (await client.reports("GET", "queries", bob)).json == {}
         assert (await client.reports("GET", f"queries/{query_id}", alice)).status == 200
 
 

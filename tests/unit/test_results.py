@@ -344,6 +344,7 @@ async def test_metadata_is_readable_by_others(store: ObjectResultStore, tmp_path
     await write(store, ready(batch(line(1))))
     kept = pq.read_metadata(tmp_path / "results" / KEY).metadata[b"connector_service"]
     assert json.loads(kept)["run"] == "bat_" + "a" * 32 + "-1"
+    assert json.loads(kept)["remote"] == {"query_id": "11", "report_id": "22"}
 
 
 async def test_a_spool_that_cannot_be_written_leaves_no_object(tmp_path: Path) -> None:

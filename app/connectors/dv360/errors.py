@@ -55,6 +55,12 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 
 
+def not_ours(status: int, headers: Mapping[str, str], content: bytes) -> bool:
+    """Whether this refuses to ``run`` a query because it is not there, or is another user's: the provider may tell the
+    two apart or not."""
+    return status in (403, 404) and classify("run", status, headers, content).code in ("report_lost", "no_access")
+
+
 def refusal(call: str, status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
     """The classified failure of an answer that is not a plain 200."""
     return ProviderError(classify(call, status, headers, content))

@@ -62,26 +62,33 @@ def columns(offer: Offer) -> tuple[Field, ...]:
 
 
 def query(offer: Offer) -> dict[str, Any]:
-    """Body of ``POST queries``: one advertiser, custom dates (both included, in the advertiser's zone), run by hand."""
-    asked = [field for field in columns(offer) if field.provider_name]
+    """Body of ``POST queries``: one advertiser, run by hand. Its days are only those of its first run, and its title
+    names no fetch, for it is run again for others."""
     return {
         "metadata": {
-            "title": f"{offer.batch_id}-{offer.run} {offer.report_type}",
+            "title": f"{offer.connector.connector_id} {offer.report_type}",
             "format": "CSV",
-            "dataRange": {
-                "range": "CUSTOM_DATES",
-                "customStartDate": _day(offer.start),
-                "customEndDate": _day(offer.end),
-            },
+            "dataRange": data_range(offer),
         },
-        "params": {
-            "type": "STANDARD",
-            "groupBys": [field.provider_name for field in asked if field.role != "metric"],
-            "filters": [{"type": "FILTER_ADVERTISER", "value": offer.connector.account_id}],
-            "metrics": [field.provider_name for field in asked if field.role == "metric"],
-        },
+        "params": params(offer),
         "schedule": {"frequency": "ONE_TIME"},
     }
+
+
+def params(offer: Offer) -> dict[str, Any]:
+    """What a query asks, whatever the days."""
+    asked = [field for field in columns(offer) if field.provider_name]
+    return {
+        "type": "STANDARD",
+        "groupBys": [field.provider_name for field in asked if field.role != "metric"],
+        "filters": [{"type": "FILTER_ADVERTISER", "value": offer.connector.account_id}],
+        "metrics": [field.provider_name for field in asked if field.role == "metric"],
+    }
+
+
+def data_range(offer: Offer) -> dict[str, Any]:
+    """The offer's days, both ends included, in the advertiser's zone."""
+    return {"range": "CUSTOM_DATES", "customStartDate": _day(offer.start), "customEndDate": _day(offer.end)}
 
 
 def _day(ordinal: int) -> dict[str, int]:

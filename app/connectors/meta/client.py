@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from app.connectors import durations
 from app.connectors.ahead import parsed_ahead
+from app.connectors.durations import Durations
 from app.connectors.failures import bad_response
 from app.connectors.meta import errors, headers, reports
 from app.connectors.meta.errors import Reading
@@ -56,6 +58,7 @@ class MetaConnector:
         self._base = api_url if api_url.endswith("/") else api_url + "/"
         self._page_size = page_size
         self._actions = frozenset(conversion_actions)
+        self._durations = Durations()
         self._most_calls = min(quota.limit for quota in self.quotas if quota.enforced)
 
     async def step(self, offer: Offer, calls: Calls) -> Running | Ready:
@@ -85,7 +88,8 @@ class MetaConnector:
         reading = Reading("create")
         # The figures are read when the run is made, so this is the call the data set's version is drawn with (R7).
         await calls.request("POST", url, charge=INSIGHTS, data=True, form=reports.parameters(offer), check=reading)
-        return Running({"report_run_id": _id(reading.content, "report_run_id")})
+        first = self._durations.first_poll_s(offer.report_type, self.poll_schedule_s)
+        return Running({"report_run_id": _id(reading.content, "report_run_id")}, poll_after_s=first)
 
     async def _poll(self, offer: Offer, calls: Calls) -> Running | Ready:
         run_id = _id(offer.remote or {}, "report_run_id")
@@ -98,6 +102,8 @@ class MetaConnector:
         percent = content.get("async_percent_completion")
         match content.get("async_status"):
             case "Job Completed" if percent == 100:
+                began_at, ended_at = (durations.of_number(content.get(n)) for n in ("time_ref", "time_completed"))
+                self._durations.note(offer.report_type, began_at, ended_at)
                 return Ready(self._rows(offer, calls, run_id), {})
             # Completed is not enough: rows may still be missing below 100 percent.
             case "Job Completed" | "Job Not Started" | "Job Started" | "Job Running":

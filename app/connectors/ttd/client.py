@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
-from app.connectors import csv_report
+from app.connectors import csv_report, durations
 from app.connectors.body import beginning
+from app.connectors.durations import Durations
 from app.connectors.failures import bad_response, report_failed
 from app.connectors.hosts import same_origin
 from app.connectors.ttd import errors, reports
@@ -67,6 +68,7 @@ class TtdConnector:
         self._base = api_url if api_url.endswith("/") else api_url + "/"
         self._own = (self._base, *view_urls)
         self._prefix = template_prefix
+        self._durations = Durations()
 
     async def step(self, offer: Offer, calls: Calls) -> Running | Ready:
         """``start``: template and schedule. ``poll``: execution, and the file when it is complete. Raises
@@ -113,8 +115,12 @@ class TtdConnector:
         template_id = await self._template(offer, calls)
         body = reports.schedule(offer, template_id)
         # The report runs once, from here on: this is the call the version of the data set is drawn with (R7).
-        answer = await self._ask(calls, "schedule", "myreports/reportschedule", SCHEDULES, body, data=True)
-        return Running({"schedule_id": _id(answer, "ReportScheduleId")})
+        url = f"{self._base}myreports/reportschedule"
+        answer = await calls.request("POST", url, charge=SCHEDULES, data=True, json=body)
+        schedule_id = _id(_accepted("schedule", answer), "ReportScheduleId")
+        began = durations.carried(durations.of_header(answer.headers.get("date")))
+        first = self._durations.first_poll_s(offer.report_type, self.poll_schedule_s)
+        return Running({"schedule_id": schedule_id, **began}, poll_after_s=first)
 
     async def _template(self, offer: Offer, calls: Calls) -> int:
         name = reports.template_name(self._prefix, offer.report_type)
@@ -151,10 +157,12 @@ class TtdConnector:
         return self._judged(offer, calls, schedule_id, found[0])
 
     def _judged(self, offer: Offer, calls: Calls, schedule_id: str, execution: Mapping[str, Any]) -> Running | Ready:
+        began = durations.carried(durations.begun(offer.remote or {}))
         match execution.get("ReportExecutionState"):
             case "Pending":
-                return Running({"schedule_id": schedule_id})
+                return Running({"schedule_id": schedule_id, **began})
             case "Complete":
+                self._durations.note(offer.report_type, durations.begun(began), _delivered_at(execution))
                 return Ready(self._download(offer, calls, _link(execution)), {})
             case "Failed":
                 raise report_failed("Failed")
@@ -235,13 +243,24 @@ def _unseen(schedule_id: str, remote: Mapping[str, str]) -> Running:
     if missed > MOST_UNSEEN:
         message = "the provider does not know the report that was scheduled"
         raise ProviderError(Failure(ErrorClass.NOT_FOUND, "report_lost", message, retryable=True, remote_lost=True))
-    return Running({"schedule_id": schedule_id, "unseen": str(missed)})
+    return Running({**remote, "schedule_id": schedule_id, "unseen": str(missed)})
+
+
+def _deliveries(execution: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = execution.get("ReportDeliveries")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _delivered_at(execution: Mapping[str, Any]) -> float | None:
+    """When the file was there, unix seconds, of an execution that tells (its ``DeliveredUTC`` is known from others'
+    clients alone)."""
+    instants = [durations.of_text(delivery.get("DeliveredUTC")) for delivery in _deliveries(execution)]
+    return min((at for at in instants if at is not None), default=None)
 
 
 def _link(execution: Mapping[str, Any]) -> str:
-    deliveries = execution.get("ReportDeliveries")
-    for delivery in deliveries if isinstance(deliveries, list) else []:
-        link = delivery.get("DownloadURL") if isinstance(delivery, dict) else None
+    for delivery in _deliveries(execution):
+        link = delivery.get("DownloadURL")
         if isinstance(link, str) and link:
             return link
     raise bad_response("unreadable_answer", "the report is complete but has no link")

@@ -72,6 +72,7 @@ def report_row(report: Report, now: float) -> dict[str, Any]:
         "query_id": str(report.query_id),
         "report_id": str(report.report_id),
         "title": report.title,
+        "accounts": [str(one) for one in report.campaigns],
         "user": report.user,
         "start": report.start.isoformat(),
         "end": report.end.isoformat(),

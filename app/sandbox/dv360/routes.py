@@ -25,6 +25,7 @@ from app.sandbox.world import CALL, FAULT, WORLD, Handler, Route, World
 
 _ROOT = "/doubleclickbidmanager/v2/queries"
 _QUERY = _ROOT + r"/{query_id:\d+}"
+_LONG_AGO = date(1900, 1, 2)
 _REPORT = _QUERY + r"/reports/{report_id:\d+}"
 
 
@@ -47,17 +48,36 @@ def routes() -> list[Route]:
 
 
 async def describe(world: World, request: web.Request, call: Call) -> None:
-    """Note query, report, title and advertiser, as far as the caller's words or the provider's memory tell."""
+    """Note query, report, title, advertiser and days, as far as the caller's words or the provider's memory tell."""
     call.query_id = request.match_info.get("query_id")
     call.report_id = request.match_info.get("report_id")
     query = world.dv360.queries.get(int(call.query_id)) if call.query_id else None
     if query is not None:
         call.title, call.account = query.title, str(query.advertisers[0])
+        report = world.dv360.reports[query.query_id].get(int(call.report_id or 0))
+        if report is not None:
+            call.days = f"{report.start}/{report.end}"
+        elif call.route == "reports.run":
+            body = await _body(request)
+            own = not (isinstance(body, dict) and body.get("dataRange"))
+            call.days = _custom_days(query.resource["metadata"] if own else body)
     elif call.route == "reports.create":
         body = await _body(request)
         metadata = body.get("metadata") if isinstance(body, dict) else None
         title = metadata.get("title") if isinstance(metadata, dict) else None
         call.title = title if isinstance(title, str) else None
+        call.days = _custom_days(metadata)
+
+
+def _custom_days(holder: Any) -> str | None:
+    """The days of what holds a dataRange, if it names them."""
+    asked = holder.get("dataRange") if isinstance(holder, dict) else None
+    if not isinstance(asked, dict) or asked.get("range") != "CUSTOM_DATES":
+        return None
+    try:
+        return "/".join(str(day) for day in resolve_range(asked, "dataRange", _LONG_AGO, 0))
+    except (InvalidError, ValueError):
+        return None
 
 
 def _refusing(handler: Callable[[World, web.Request], Awaitable[web.Response]]) -> Handler:

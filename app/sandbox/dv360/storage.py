@@ -40,6 +40,8 @@ def _identify(world: World, request: web.Request, call: Call) -> None:
     query = world.dv360.queries.get(int(call.query_id))
     if query is not None:
         call.title, call.user, call.account = query.title, query.user, str(query.advertisers[0])
+        report = world.dv360.reports[query.query_id].get(int(call.report_id))
+        call.days = f"{report.start}/{report.end}" if report is not None else None
 
 
 def _guard(world: World, request: web.Request) -> web.Response | None:

@@ -99,6 +99,8 @@ async def status(world: World, request: web.Request) -> web.Response:
         "date_start": run.question.start.isoformat(),
         "date_stop": run.question.end.isoformat(),
     }
+    if run.takes_s is not None and state.progress_of(run, world.now().unix) >= 1.0:
+        body["time_completed"] = int(run.created_at + run.takes_s)
     if shown == state.FAILED:
         # Negative, as some are, and of no class that is documented.
         body |= {"error_code": -3, "error_message": "The report could not be made.", "error_user_title": "Sorry"}

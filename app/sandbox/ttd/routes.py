@@ -200,8 +200,15 @@ def _execution(world: World, made: Schedule, now: float) -> dict[str, Any]:
         "ReportDeliveries": [],
     }
     if state == ttd.COMPLETE:
-        shown["ReportDeliveries"] = [{"DownloadURL": _link(world, made, now)}]
+        shown["ReportDeliveries"] = [{"DownloadURL": _link(world, made, now), **_delivered(made)}]
     return shown
+
+
+def _delivered(made: Schedule) -> dict[str, str]:
+    """When the file was there, if time decides that."""
+    if made.takes_s is None:
+        return {}
+    return {"DeliveredUTC": datetime.fromtimestamp(made.created_at + made.takes_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")}
 
 
 def _link(world: World, made: Schedule, now: float) -> str:
