@@ -69,6 +69,7 @@ def _meta(meta: Meta) -> Connector:
         poll_schedule_s=meta.poll_schedule_s,
         page_size=meta.page_size,
         conversion_actions=meta.conversion_actions,
+        sync_days=meta.sync_days,
     )
 
 

@@ -76,8 +76,8 @@ async def _run(
 
 
 async def _already_stored(offer: Offer, connector: Connector, results: ResultStore) -> StoredFile | None:
-    """Only a connector's last step can write, so only there is the store asked."""
-    if offer.step != connector.steps[-1]:
+    """Only a connector's last step can write, or those it names itself, so only there is the store asked."""
+    if offer.step not in getattr(connector, "storing_steps", connector.steps[-1:]):
         return None
     return await results.find(offer)
 

@@ -18,6 +18,7 @@ NAMED = {
     "CONNECTOR__PROVIDERS__META__CONVERSION_ACTIONS": "lead,purchase",
     "CONNECTOR__PROVIDERS__META__POLL_SCHEDULE_S": "1,2",
     "CONNECTOR__PROVIDERS__META__PAGE_SIZE": "50",
+    "CONNECTOR__PROVIDERS__META__SYNC_DAYS": "5",
 }
 
 
@@ -44,6 +45,7 @@ def test_settings_reach_their_adapter() -> None:
         (1.0, 2.0), 190_000,
     )  # fmt: skip
     assert (vars(meta)["_page_size"], vars(meta)["_actions"]) == (50, {"lead", "purchase"})
+    assert vars(meta)["_sync_days"] == 5
     ads = connectors_of(settings)["GOOGLE_ADS"]
     assert vars(ads)["_own"] == {"developer-token": "canary"}
     assert "canary" not in repr(settings) + repr(ads)

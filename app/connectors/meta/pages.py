@@ -8,7 +8,7 @@ own URL with ``cursors.after``.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,8 @@ _SMALLER = ("too_much_data", "response_too_large")
 class Source:
     """Where a list is: ``url`` without a query, ``params`` of every page, ``limit`` rows of a page, ``call`` its name
     in the error table. ``most_calls``: so many an account has at once, so that a list that needs more is not begun
-    again without end."""
+    again without end. ``least``: a page is not asked for with a smaller limit. ``data``: the first page is the call
+    that the figures are of (R7)."""
 
     url: str
     charge: str
@@ -37,9 +38,11 @@ class Source:
     limit: int
     params: Mapping[str, str]
     most_calls: int
+    least: int = LEAST_ROWS
+    data: bool = False
 
 
-async def pages(calls: Calls, source: Source) -> AsyncIterator[list[Any]]:
+async def pages(calls: Calls, source: Source) -> AsyncGenerator[list[Any], None]:
     """The rows of each page. Raises ``ProviderError`` for a list that is not provably whole.
 
     A page that the provider finds too large is asked for again, and those after it, with half the limit; that a cursor
@@ -54,9 +57,9 @@ async def pages(calls: Calls, source: Source) -> AsyncIterator[list[Any]]:
         except PermitDenied as denied:
             raise _interrupted(denied, source, made) from None
         except ProviderError as error:
-            if error.failure.code not in _SMALLER or limit <= LEAST_ROWS:
+            if error.failure.code not in _SMALLER or limit <= source.least:
                 raise
-            limit = max(limit // 2, LEAST_ROWS)
+            limit = max(limit // 2, source.least)
             continue
         rows = _rows(content)
         following = _following(content, bool(rows))
@@ -73,7 +76,8 @@ async def pages(calls: Calls, source: Source) -> AsyncIterator[list[Any]]:
 async def _page(calls: Calls, source: Source, limit: int, after: str) -> dict[str, Any]:
     params = {**source.params, "limit": str(limit)} | ({"after": after} if after else {})
     reading = Reading(source.call)
-    await calls.request("GET", source.url, charge=source.charge, params=params, check=reading)
+    data = source.data and not after
+    await calls.request("GET", source.url, charge=source.charge, data=data, params=params, check=reading)
     return reading.content
 
 
