@@ -194,6 +194,7 @@ class Dv360(Provider):
 class Ttd(Provider):
     api_url: Url = "https://api.thetradedesk.com/v3/"
     graphql_url: Url = "https://api.thetradedesk.com/graphql"
+    form: Literal["myreports", "graphql"] = "myreports"
     view_hosts: Listed = ()
     template_prefix: str = Field("connector", pattern=r"^[ -~]{1,80}$")
     poll_schedule_s: PollSchedule = _LADDER_S

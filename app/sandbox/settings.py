@@ -70,6 +70,7 @@ def provider_env(
         f"{google_ads}API_URL": f"{api_url}/googleads/v26/",
         f"{google_ads}ALLOW_PRIVATE_HOSTS": "true",
         f"{ttd}API_URL": f"{api_url}/ttd/v3/",
+        f"{ttd}GRAPHQL_URL": f"{api_url}/ttd/graphql",
         f"{ttd}DOWNLOAD_HOSTS": urlsplit(storage_url).netloc,
         f"{ttd}ALLOW_PRIVATE_HOSTS": "true",
         f"{csv_https}API_URL": f"{api_url}/csv/",

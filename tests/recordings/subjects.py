@@ -16,13 +16,14 @@ from app.sandbox.world import World
 from tests.connectors.ads import ads_offer
 from tests.connectors.csv_server import csv_offer
 from tests.connectors.meta import meta_offer
-from tests.connectors.support import offer
-from tests.connectors.ttd import ttd_offer
+from tests.connectors.support import facts, offer
+from tests.connectors.ttd import ADVERTISER, ttd_offer
 
 DAYS: dict[str, Any] = {"start": date(2026, 11, 1).toordinal(), "end": date(2026, 11, 2).toordinal()}
 """Of every fetch, so that a recording made again is the same."""
 
 
+_FORM = "CONNECTOR__PROVIDERS__TTD__FORM"
 _SYNC_DAYS = "CONNECTOR__PROVIDERS__META__SYNC_DAYS"
 
 Apart = Callable[[Connector, Calls], Awaitable[object]]
@@ -98,8 +99,11 @@ SUBJECTS: Mapping[str, Subject] = {
         {"accessible": _accounts},
     ),
     "TTD": Subject(
-        lambda: ttd_offer("start", **DAYS),
+        lambda: ttd_offer(
+            "start", connector=facts(connector_type="TTD", account_id=ADVERTISER, time_zone="UTC"), **DAYS
+        ),
         {
+            "graphql": "POST .*/graphql$",
             "template": "POST .*/reporttemplateheader/query$",
             "schedule": "POST .*/reportschedule$",
             "executions": "POST .*/reportexecution/query/advertisers$",
@@ -112,9 +116,16 @@ SUBJECTS: Mapping[str, Subject] = {
             ("ttd.executions", "403_permission"),
             ("ttd.schedule", "403_permission"),
             ("ttd.template", "token_expired"),
+            ("ttd.graphql", "revoked"),
+            ("ttd.graphql", "403_rate"),
+            ("ttd.graphql", "403_permission"),
+            ("ttd.graphql", "internal"),
             ("ttd.schedule", "503"),
         ),
         prepare=_links,
+        usual={_FORM: "myreports"},
+        forms={"a fetch by GraphQL": {_FORM: "graphql"}},
+        form_of={"graphql": "a fetch by GraphQL"},
     ),
     "CSV_HTTPS": Subject(
         lambda: csv_offer(**DAYS),

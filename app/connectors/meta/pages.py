@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.connectors.failures import bad_response
+from app.connectors.failures import bad_response, interrupted
 from app.connectors.meta.errors import Reading
-from app.domain.errors import ErrorClass, Failure, PermitDenied, ProviderError
+from app.domain.errors import PermitDenied, ProviderError
 from app.ports import Calls
 
 MOST_PAGES = 20_000
@@ -55,7 +55,7 @@ async def pages(calls: Calls, source: Source) -> AsyncGenerator[list[Any], None]
             made += 1
             content = await _page(calls, source, limit, after)
         except PermitDenied as denied:
-            raise _interrupted(denied, source, made) from None
+            raise interrupted(denied, made, source.most_calls) from None
         except ProviderError as error:
             if error.failure.code not in _SMALLER or limit <= source.least:
                 raise
@@ -101,13 +101,3 @@ def _following(content: Mapping[str, Any], any_rows: bool) -> str | None:
     if not isinstance(after, str) or not _CURSOR.fullmatch(after):
         raise bad_response("unreadable_answer", "a page has no cursor")
     return after if paging.get("next") else None
-
-
-def _interrupted(denied: PermitDenied, source: Source, made: int) -> Exception:
-    """A step that is handed back begins anew with the first page. Where half of all that the account may do at once was
-    not enough, that could go on for ever: then it counts as an attempt."""
-    if denied.reason != "quota" or made <= source.most_calls // 2:
-        return denied
-    message = f"reading was interrupted after {made - 1} pages: the account has no more calls at once"
-    failure = Failure(ErrorClass.QUOTA, "report_too_long", message, retryable=True, retry_after_s=denied.retry_in_s)
-    return ProviderError(failure)
