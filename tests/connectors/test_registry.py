@@ -51,6 +51,19 @@ def test_settings_reach_their_adapter() -> None:
     assert "canary" not in repr(settings) + repr(ads)
 
 
+def test_graphql_may_be_called_where_it_is_asked() -> None:
+    graphql = {
+        "CONNECTOR__PROVIDERS__TTD__FORM": "graphql",
+        "CONNECTOR__PROVIDERS__TTD__GRAPHQL_URL": "https://q.example/g",
+    }
+    for env, asked in ((graphql, True), ({}, False)):
+        settings = Settings.load(env)
+        assert ("https://q.example/g" in hosts_of(settings)["TTD"].api) == asked
+        ttd = connectors_of(settings)["TTD"]
+        assert vars(ttd)["_on_demand"] == asked
+        assert not asked or vars(ttd)["_graphql_url"] == "https://q.example/g"
+
+
 def test_a_worker_that_reads_no_report_does_not_carry_arrow() -> None:
     script = "import sys, app.connectors.registry; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -37,7 +37,11 @@ async def fetching(folder: Path, **settings: Any) -> AsyncIterator[SandboxFetch]
 def job(fetch: SandboxFetch | None = None, **changes: Any) -> Offer:
     """Seven days of UTC, in the currency that the sandbox's account has."""
     currency = fetch.sandbox.ttd_truth(ADVERTISER, "UTC", FIRST, FIRST)[0].currency if fetch is not None else "EUR"
-    known: dict[str, Any] = {"connector": replace(UTC, currency=currency), "start": FIRST.toordinal(), "end": LAST.toordinal()}
+    known: dict[str, Any] = {
+        "connector": replace(UTC, currency=currency),
+        "start": FIRST.toordinal(),
+        "end": LAST.toordinal(),
+    }
     return ttd_offer("start", **(known | changes))
 
 
