@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -26,6 +27,13 @@ from tests.connectors.ttd import ADVERTISER, ttd_offer
 FORM = "CONNECTOR__PROVIDERS__TTD__FORM"
 UTC = facts(connector_type="TTD", account_id=ADVERTISER, time_zone="UTC", currency=None)
 BOTH = pytest.mark.parametrize("report_type", ["campaign_performance", "account_performance"])
+
+
+WORDS = set(
+    """query C id ID from to DateTime first Int after String advertiser campaigns nodes name reporting generalReporting
+    where date gte lte dimensions time day metrics impressions clicks conversions spend advertiserCurrency pageInfo
+    hasNextPage endCursor""".split()  # noqa: SIM905 - a list of words is read more easily so
+)
 
 
 @asynccontextmanager
@@ -284,6 +292,33 @@ async def test_what_is_not_provably_whole_and_right_is_not_kept(
 ) -> None:
     async with answering(tmp_path, *bodies) as fetch:
         assert (await fetch.failure()).code == code
+
+
+async def test_pages_without_end_are_no_list(tmp_path: Path) -> None:
+    bodies = [listed(more=True, after=cursor) for cursor in ("k", "l", "k")]
+    async with answering(tmp_path, *bodies) as fetch:
+        assert (await fetch.failure()).code == "unreadable_answer"
+        assert fetch.setting.calls.made == 3
+
+
+async def test_what_is_asked(tmp_path: Path) -> None:
+    """Both ends are included, also where the last is taken for an instant; nothing is asked that no example shows."""
+    seen: list[Any] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers["Content-Type"], orjson.loads(await request.read())))
+        return web.json_response(listed(campaign(day())))
+
+    async with calling(handle) as setting:
+        connector = TtdConnector(form="graphql", graphql_url=f"{setting.base}/graphql")
+        await LocalFetch(setting, tmp_path, connector, lambda: ttd_offer("start", connector=UTC)).rows()
+    ((path, kind, body),) = seen
+    assert (path, kind) == ("/graphql", "application/json")
+    assert body["variables"] == {
+        "id": ADVERTISER, "from": "2026-11-01T00:00:00Z", "to": "2026-11-07T23:59:59Z", "first": 1_000,
+    }  # fmt: skip
+    words = set(re.findall(r"[a-zA-Z]+", body["query"]))
+    assert words == WORDS
 
 
 class FewPermits(CountingPermits):

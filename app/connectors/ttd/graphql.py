@@ -45,7 +45,7 @@ def is_fit(offer: Offer) -> bool:
 
 
 async def batches(offer: Offer, calls: Calls, url: str) -> AsyncGenerator[Any, None]:
-    """Record batches, one for each page that has rows. Raises ``ProviderError`` for what is not provably whole."""
+    """Record batches, one for each page. Raises ``ProviderError`` for what is not provably whole."""
     fields = reports.columns(offer)
 
     def parse(owners: list[Any]) -> Any:
@@ -56,8 +56,7 @@ async def batches(offer: Offer, calls: Calls, url: str) -> AsyncGenerator[Any, N
 
     async with aclosing(parsed_ahead(_pages(offer, calls, url), parse)) as parsed:
         async for batch in parsed:
-            if batch.num_rows:
-                yield batch
+            yield batch
 
 
 async def _pages(offer: Offer, calls: Calls, url: str) -> AsyncGenerator[list[Any], None]:
@@ -73,6 +72,7 @@ async def _pages(offer: Offer, calls: Calls, url: str) -> AsyncGenerator[list[An
         return
     variables["first"] = max(1, min(_MOST_CAMPAIGNS, _PAGE_ROWS // (offer.end - offer.start + 1)))
     seen: set[str] = set()
+    cursors: set[str] = set()
     for made in range(1, _MOST_PAGES + 1):
         try:
             # The first call's instant is that of the data set's version (R7).
@@ -85,8 +85,9 @@ async def _pages(offer: Offer, calls: Calls, url: str) -> AsyncGenerator[list[An
         after = _following(_object(campaigns, "pageInfo"))
         if after is None:
             return
-        if after == variables.get("after"):
+        if after in cursors:
             raise bad_response("unreadable_answer", "the list of campaigns goes in a circle")
+        cursors.add(after)
         variables = {**variables, "after": after}
     raise bad_response("unreadable_answer", "the list of campaigns does not end", retryable=False)
 
