@@ -194,6 +194,7 @@ class Dv360(Provider):
 class Ttd(Provider):
     api_url: Url = "https://api.thetradedesk.com/v3/"
     graphql_url: Url = "https://api.thetradedesk.com/graphql"
+    form: Literal["myreports", "graphql"] = "myreports"
     view_hosts: Listed = ()
     template_prefix: str = Field("connector", pattern=r"^[ -~]{1,80}$")
     poll_schedule_s: PollSchedule = _LADDER_S
@@ -205,6 +206,7 @@ class Meta(Provider, OAuthProvider):
     token_url: Url | None = "https://graph.facebook.com/v26.0/oauth/access_token"  # noqa: S105 - an address
     access_tier: Literal["limited", "full"] = "limited"
     page_size: Annotated[int, Field(ge=25, le=5_000)] = 500
+    sync_days: Annotated[int, Field(ge=0, le=31)] = 3
     conversion_actions: Annotated[Listed, Field(min_length=1)] = ("purchase",)
     poll_schedule_s: Annotated[tuple[Seconds, ...], BeforeValidator(listed), Field(min_length=1)] = (
         5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0,

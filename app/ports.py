@@ -180,7 +180,8 @@ class Connector(Protocol):
     reports: Mapping[str, ReportType]
     quotas: Sequence[Quota]
     steps: Sequence[str]
-    """Names of its steps in order: DV360 ``("start", "poll")``; a provider that answers at once ``("start",)``."""
+    """Names of its steps in order: DV360 ``("start", "poll")``; a provider that answers at once ``("start",)``. The
+    last one may answer ``Ready``; where others may as well, an attribute ``storing_steps`` names all that do."""
     minimum_calls: Mapping[str, int]
     """Charge -> the fewest calls one whole fetch needs; reserved at dispatch in long quotas (R3)."""
     poll_schedule_s: Sequence[float]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import aiohttp
 
 from app.connectors.session import AlreadyDeparted, RefusedAddress
-from app.domain.errors import ErrorClass, Failure, ProviderError
+from app.domain.errors import ErrorClass, Failure, PermitDenied, ProviderError
 
 _SECRET = re.compile(
     r"(?i)(bearer\s+|ttd-auth:\s*|access_token=|refresh_token=|fb_exchange_token=|client_secret=|x-goog-signature=|signature=)"
@@ -58,6 +58,17 @@ def report_failed(word: str) -> ProviderError:
             ErrorClass.PROVIDER_SYSTEM, "report_failed", message, retryable=True, provider_code=word, remote_lost=True
         )
     )
+
+
+def interrupted(denied: PermitDenied, made: int, most_calls: int) -> Exception:
+    """What ends the reading of a list of pages that found no permit for its call number ``made``. A step that is handed
+    back begins anew with the first page: where half of the ``most_calls`` that there are at once was not enough, that
+    could go on for ever, and counts as an attempt."""
+    if denied.reason != "quota" or made <= most_calls // 2:
+        return denied
+    message = f"reading was interrupted after {made - 1} pages: the account has no more calls at once"
+    failure = Failure(ErrorClass.QUOTA, "report_too_long", message, retryable=True, retry_after_s=denied.retry_in_s)
+    return ProviderError(failure)
 
 
 def not_allowed(message: str) -> ProviderError:

@@ -75,6 +75,7 @@ def _meta(meta: Meta) -> Connector:
         poll_schedule_s=meta.poll_schedule_s,
         page_size=meta.page_size,
         conversion_actions=meta.conversion_actions,
+        sync_days=meta.sync_days,
     )
 
 
@@ -84,11 +85,14 @@ def _ttd(ttd: Ttd) -> Connector:
         view_urls=_views(ttd),
         template_prefix=ttd.template_prefix,
         poll_schedule_s=ttd.poll_schedule_s,
+        form=ttd.form,
+        graphql_url=ttd.graphql_url,
     )
 
 
 def _ttd_hosts(ttd: Ttd) -> Hosts:
-    return Hosts((ttd.api_url, *_views(ttd)), ttd.download_hosts, ttd.allow_private_hosts, TTD_AUTH_HEADER)
+    asked = (ttd.graphql_url,) if ttd.form == "graphql" else ()
+    return Hosts((ttd.api_url, *asked, *_views(ttd)), ttd.download_hosts, ttd.allow_private_hosts, TTD_AUTH_HEADER)
 
 
 def _views(ttd: Ttd) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from app.sandbox.quotas import count_call
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.sheets import routes as sheets
 from app.sandbox.ttd import files as ttd_files
+from app.sandbox.ttd import graphql as ttd_graphql
 from app.sandbox.ttd import routes as ttd
 from app.sandbox.world import CALL, FAULT, WORLD, Route, World, new_world
 
@@ -41,6 +42,7 @@ API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
     entities.routes,
     google_ads_routes,
     ttd.routes,
+    ttd_graphql.routes,
     meta_oauth.routes,
     meta.routes,
     csv_https.routes,

@@ -73,6 +73,7 @@ def provider_env(
         f"{sheets}API_URL": f"{api_url}/sheets/v4/spreadsheets/",
         f"{sheets}ALLOW_PRIVATE_HOSTS": "true",
         f"{ttd}API_URL": f"{api_url}/ttd/v3/",
+        f"{ttd}GRAPHQL_URL": f"{api_url}/ttd/graphql",
         f"{ttd}DOWNLOAD_HOSTS": urlsplit(storage_url).netloc,
         f"{ttd}ALLOW_PRIVATE_HOSTS": "true",
         f"{csv_https}API_URL": f"{api_url}/csv/",

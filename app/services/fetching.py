@@ -94,8 +94,8 @@ async def _write(offer: Offer, write: Write, connector: Connector, calls: Calls)
 
 
 async def _already_stored(offer: Offer, connector: Connector, results: ResultStore) -> StoredFile | None:
-    """Only a connector's last step can write, so only there is the store asked."""
-    if offer.step != connector.steps[-1]:
+    """Only a connector's last step can write, or those it names itself, so only there is the store asked."""
+    if offer.step not in getattr(connector, "storing_steps", connector.steps[-1:]):
         return None
     return await results.find(offer)
 

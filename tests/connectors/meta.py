@@ -70,6 +70,7 @@ class Graph:
     create: list[Reply] = field(default_factory=lambda: [(200, {"report_run_id": RUN})])
     status: list[Reply] = field(default_factory=lambda: [(200, {"id": RUN, "account_id": ACCOUNT, **COMPLETED})])
     pages: list[Reply] = field(default_factory=lambda: [(200, page([meta_row(1)]))])
+    sync: list[Reply] = field(default_factory=lambda: [(200, page([meta_row(1)]))])
     accounts: list[Reply] = field(default_factory=lambda: [(200, page([]))])
     headers: dict[str, str] = field(default_factory=dict)
     seen: list[tuple[str, str, dict[str, str], dict[str, str]]] = field(default_factory=list)
@@ -81,6 +82,7 @@ class Graph:
         self.tokens.append(request.headers.get("Authorization", ""))
         left = {
             ("POST", f"{ROOT}/act_{ACCOUNT}/insights"): self.create,
+            ("GET", f"{ROOT}/act_{ACCOUNT}/insights"): self.sync,
             ("GET", f"{ROOT}/{RUN}"): self.status,
             ("GET", f"{ROOT}/{RUN}/insights"): self.pages,
             ("GET", f"{ROOT}/me/adaccounts"): self.accounts,

@@ -3,10 +3,10 @@ name."""
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,14 @@ from app.sandbox.meta.accounts import FIRST_ACCOUNT, account_of
 from tests.connectors.meta import meta_offer
 from tests.connectors.rig import FIRST, LAST, SandboxFetch, parquet_files, rows_of, sandboxed
 
-fetching = partial(sandboxed, "META")
+RUNS_ALONE = {"CONNECTOR__PROVIDERS__META__SYNC_DAYS": "0"}
+
+
+def fetching(
+    folder: Path, more: dict[str, str] | None = None, **settings: Any
+) -> AbstractAsyncContextManager[SandboxFetch]:
+    """Every report a run; those read without one: test_meta_sync.py."""
+    return sandboxed("META", folder, more=RUNS_ALONE | (more or {}), **settings)
 
 
 def job(account: int = FIRST_ACCOUNT, **changes: Any) -> Offer:

@@ -19,6 +19,7 @@ NAMED = {
     "CONNECTOR__PROVIDERS__META__CONVERSION_ACTIONS": "lead,purchase",
     "CONNECTOR__PROVIDERS__META__POLL_SCHEDULE_S": "1,2",
     "CONNECTOR__PROVIDERS__META__PAGE_SIZE": "50",
+    "CONNECTOR__PROVIDERS__META__SYNC_DAYS": "5",
 }
 
 
@@ -47,6 +48,7 @@ def test_settings_reach_their_adapter() -> None:
         (1.0, 2.0), 190_000,
     )  # fmt: skip
     assert (vars(meta)["_page_size"], vars(meta)["_actions"]) == (50, {"lead", "purchase"})
+    assert vars(meta)["_sync_days"] == 5
     ads = connectors_of(settings)["GOOGLE_ADS"]
     assert vars(ads)["_own"] == {"developer-token": "canary"}
     assert "canary" not in repr(settings) + repr(ads)
@@ -54,6 +56,19 @@ def test_settings_reach_their_adapter() -> None:
 
 def test_only_sheets_can_be_written_to() -> None:
     assert [name for name, one in connectors_of(Settings.load({})).items() if hasattr(one, "write")] == ["SHEETS"]
+
+
+def test_graphql_may_be_called_where_it_is_asked() -> None:
+    graphql = {
+        "CONNECTOR__PROVIDERS__TTD__FORM": "graphql",
+        "CONNECTOR__PROVIDERS__TTD__GRAPHQL_URL": "https://q.example/g",
+    }
+    for env, asked in ((graphql, True), ({}, False)):
+        settings = Settings.load(env)
+        assert ("https://q.example/g" in hosts_of(settings)["TTD"].api) == asked
+        ttd = connectors_of(settings)["TTD"]
+        assert vars(ttd)["_on_demand"] == asked
+        assert not asked or vars(ttd)["_graphql_url"] == "https://q.example/g"
 
 
 def test_a_worker_that_reads_no_report_does_not_carry_arrow() -> None:

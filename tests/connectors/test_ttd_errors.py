@@ -66,3 +66,38 @@ def test_message_names_the_properties_and_hides_what_must_not_be_shown() -> None
 )
 def test_any_body_is_read(body: bytes) -> None:
     assert classify("executions", 500, {}, body).code == "provider_unavailable"
+
+
+def graphql(*errors: object) -> bytes:
+    return orjson.dumps({"errors": list(errors), "data": None})
+
+
+def error(code: object, message: object = "Said so.") -> dict[str, object]:
+    return {"message": message, "extensions": {"code": code}}
+
+
+def test_of_several_codes_the_worst_decides_and_all_are_told() -> None:
+    failure = classify("graphql", 200, {}, graphql(error("SERVICE_UNAVAILABLE", "Away."), error("NOT_FOUND", "None.")))
+    assert (failure.code, failure.provider_code, failure.message) == (
+        "not_found",
+        "SERVICE_UNAVAILABLE",
+        "Away.; None.",
+    )
+    told = classify("graphql", 200, {}, graphql(*[error("NOT_FOUND", str(at)) for at in range(50)])).message
+    assert told == "0; 1; 2; 3; 4"
+
+
+def test_a_code_decides_at_any_status_and_the_gateways_delay_counts() -> None:
+    assert classify("graphql", 400, {}, graphql(error("VALIDATION_FAILURE"))).code == "invalid_report"
+    full = classify("graphql", 200, {"retry-after": "7"}, graphql(error("RESOURCE_LIMIT_EXCEEDED")))
+    assert full.throttle == Throttle(None, 7.0)
+    assert classify("graphql", 401, {}, GATEWAY).code == "token_rejected"
+
+
+@pytest.mark.parametrize(
+    "errors", [[], [1], [{}], [{"extensions": 1}], [error(5)], [error(None, None)], [error("X", {"a": 1})]]
+)
+def test_errors_of_any_form_are_read(errors: list[object]) -> None:
+    failure = classify("graphql", 200, {}, graphql(*errors))
+    assert (failure.code, failure.retryable, failure.system) == ("unexpected_status", True, False)
+    assert failure.message

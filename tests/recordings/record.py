@@ -100,6 +100,8 @@ async def record(kind: str) -> list[dict[str, Any]]:
     """The lines of one connector type: the fetch that succeeds, then its error cases in the order of the table."""
     subject = SUBJECTS[kind]
     happy = await _run(kind, subject, "", None)
+    for form in subject.forms:
+        happy += await _run(kind, subject, "", None, form)
     by_row: dict[int, list[dict[str, Any]]] = {}
     for route, fault in subject.faults:
         found = await _run(kind, subject, route.rpartition(".")[2], (route, fault))
@@ -110,9 +112,13 @@ async def record(kind: str) -> list[dict[str, Any]]:
     return [*happy, *(line for _, lines in sorted(by_row.items()) for line in lines)]
 
 
-async def _run(kind: str, subject: Subject, call: str, wrong: tuple[str, str] | Case | None) -> list[dict[str, Any]]:
+async def _run(
+    kind: str, subject: Subject, call: str, wrong: tuple[str, str] | Case | None, form: str = ""
+) -> list[dict[str, Any]]:
+    form = form or subject.form_of.get(call, "")
     with tempfile.TemporaryDirectory() as folder:
         async with stage(kind, Path(folder)) as on:
+            on.fetch.more |= subject.forms.get(form, subject.usual)
             subject.prepare(on.fetch.sandbox.world, "signed" if call == "download" else call)
             if isinstance(wrong, Case):
                 on.proxy.canned = wrong
@@ -122,7 +128,12 @@ async def _run(kind: str, subject: Subject, call: str, wrong: tuple[str, str] | 
             row = _row(kind, on.proxy.seen) if wrong is not None else None
             if row is not None and TABLES[kind][row - 1].code != code:
                 raise AssertionError(f"{kind}, {_title(wrong)}: {code}, and not what row {row} says")
-            about = {"type": kind, "case": _title(wrong), "row": row, "outcome": code}
+            about = {
+                "type": kind,
+                "case": (form if wrong is None else "") or _title(wrong),
+                "row": row,
+                "outcome": code,
+            }
             return [about | line for line in _lines(on)]
 
 

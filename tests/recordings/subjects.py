@@ -17,12 +17,15 @@ from tests.connectors.ads import ads_offer
 from tests.connectors.csv_server import csv_offer
 from tests.connectors.meta import meta_offer
 from tests.connectors.sheets import BOOK, REQUEST, sheets_offer
-from tests.connectors.support import offer
-from tests.connectors.ttd import ttd_offer
+from tests.connectors.support import facts, offer
+from tests.connectors.ttd import ADVERTISER, ttd_offer
 
 DAYS: dict[str, Any] = {"start": date(2026, 11, 1).toordinal(), "end": date(2026, 11, 2).toordinal()}
 """Of every fetch, so that a recording made again is the same."""
 
+
+_FORM = "CONNECTOR__PROVIDERS__TTD__FORM"
+_SYNC_DAYS = "CONNECTOR__PROVIDERS__META__SYNC_DAYS"
 
 Apart = Callable[[Connector, Calls], Awaitable[object]]
 
@@ -32,13 +35,17 @@ class Subject:
     """``job`` is the fetch. ``calls``: the adapter's name of a call -> what its method and path look like at the
     sandbox (the first that fits). ``faults``: (route, fault) of the sandbox that are refusals. ``apart``: calls that
     are no part of a fetch, and what makes them. ``prepare`` is told the sandbox's world and the call a case is
-    about."""
+    about. ``forms``: fetches that settings make in other ways -> those settings; ``usual`` are those of all others, and
+    ``form_of`` says which form a call belongs to."""
 
     job: Callable[[], Offer]
     calls: Mapping[str, str]
     faults: tuple[tuple[str, str], ...]
     apart: Mapping[str, Apart] = field(default_factory=dict)
     prepare: Callable[[World, str], None] = field(default=lambda _world, _call: None)
+    usual: Mapping[str, str] = field(default_factory=dict)
+    forms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    form_of: Mapping[str, str] = field(default_factory=dict)
 
     def patterns(self) -> list[tuple[str, re.Pattern[str]]]:
         """``calls``, compiled."""
@@ -102,8 +109,11 @@ SUBJECTS: Mapping[str, Subject] = {
         {"accessible": _accounts},
     ),
     "TTD": Subject(
-        lambda: ttd_offer("start", **DAYS),
+        lambda: ttd_offer(
+            "start", connector=facts(connector_type="TTD", account_id=ADVERTISER, time_zone="UTC"), **DAYS
+        ),
         {
+            "graphql": "POST .*/graphql$",
             "template": "POST .*/reporttemplateheader/query$",
             "schedule": "POST .*/reportschedule$",
             "executions": "POST .*/reportexecution/query/advertisers$",
@@ -116,9 +126,16 @@ SUBJECTS: Mapping[str, Subject] = {
             ("ttd.executions", "403_permission"),
             ("ttd.schedule", "403_permission"),
             ("ttd.template", "token_expired"),
+            ("ttd.graphql", "revoked"),
+            ("ttd.graphql", "403_rate"),
+            ("ttd.graphql", "403_permission"),
+            ("ttd.graphql", "internal"),
             ("ttd.schedule", "503"),
         ),
         prepare=_links,
+        usual={_FORM: "myreports"},
+        forms={"a fetch by GraphQL": {_FORM: "graphql"}},
+        form_of={"graphql": "a fetch by GraphQL"},
     ),
     "SHEETS": Subject(
         sheets_offer,
@@ -152,6 +169,7 @@ SUBJECTS: Mapping[str, Subject] = {
         lambda: meta_offer("start", account_id=str(FIRST_ACCOUNT), **DAYS),
         {
             "create": "POST .*/act_[0-9]+/insights$",
+            "sync": "GET .*/act_[0-9]+/insights$",
             "page": "GET .*/[0-9]+/insights$",
             "accounts": "GET .*/me/adaccounts$",
             "status": "GET .*/[0-9]+$",
@@ -170,6 +188,9 @@ SUBJECTS: Mapping[str, Subject] = {
             ("meta.create", "503"),
         ),
         {"accounts": _accounts},
+        usual={_SYNC_DAYS: "0"},
+        forms={"a fetch without a run": {_SYNC_DAYS: "3"}},
+        form_of={"sync": "a fetch without a run"},
     ),
 }
 """A connector type without an entry is not recorded, which a test refuses."""

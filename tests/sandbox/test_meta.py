@@ -319,3 +319,33 @@ async def test_a_reset_forgets_runs_and_not_their_numbers() -> None:
         sandbox.reset()
         assert code(await get(client, run)) == (400, 100, 33)
         assert int(await made(client)) > int(run)
+
+
+async def test_small_answers_come_without_a_run() -> None:
+    async with connected(campaigns=6) as (sandbox, client):
+        asked = question() | {"limit": "10"}
+        first = await get(client, f"act_{ACCOUNT}/insights", **asked)
+        assert first.status == 200
+        assert "X-Business-Use-Case-Usage" in first.headers
+        paging = first.json["paging"]
+        assert "time_range=" in paging["next"]
+        assert "access_token=EAAsandbox" in paging["next"]
+        after = paging["cursors"]["after"]
+        rest = await get(client, f"act_{ACCOUNT}/insights", **question(), limit="5000", after=after)
+        assert "next" not in rest.json["paging"]
+        run = await made(client)
+        await get(client, run)
+        by_run, _ = await all_rows(client, run, 500)
+        assert first.json["data"] + rest.json["data"] == by_run
+        sandbox.restate_meta(ACCOUNT, START, END)
+        again = await get(client, f"act_{ACCOUNT}/insights", **question(), limit="5000")
+        assert again.json["data"] != by_run, "no run keeps the figures of before"
+        assert len(sandbox.world.meta.runs) == 1
+        for path, level in ((f"act_{ACCOUNT}", "ad"), ("act_0", "campaign")):
+            assert code(await get(client, f"{path}/insights", **question(level=level)))[:2] == (400, 100)
+
+
+async def test_an_answer_without_a_run_may_be_too_much() -> None:
+    async with connected(campaigns=3_000) as (_, client):
+        assert code(await get(client, f"act_{ACCOUNT}/insights", **question())) == (500, 2, 1_504_038)
+        assert (await get(client, f"act_{ACCOUNT}/insights", **question(end=START))).status == 200

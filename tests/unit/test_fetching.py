@@ -122,6 +122,16 @@ async def test_a_step_that_cannot_write_does_not_look() -> None:
     assert (outcome.file, outcome.failure) == (None, None)
 
 
+async def test_an_earlier_step_that_can_write_looks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Steps, "storing_steps", ("start", "poll"), raising=False)
+    room = Room()
+    outcome = await room.run(ready(), step="start", found=FILE)
+    assert (room.order, outcome and outcome.file) == (["find"], FILE)
+    room = Room()
+    await room.run(ready(), step="start")
+    assert room.order == ["find", "step", "write campaign_performance", "crash object_written"]
+
+
 @pytest.mark.parametrize("where", ["step", "write"])
 async def test_provider_errors_are_outcomes(where: str) -> None:
     failure = Failure(ErrorClass.PROVIDER_RESPONSE, "truncated_report", "cut", retryable=True, system=True)

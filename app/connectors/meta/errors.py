@@ -1,9 +1,9 @@
 """Meta's one error table. The first row that matches decides; every row is tested by itself.
 
-Calls are named ``create``, ``status``, ``page`` and ``accounts``; ``run`` is the reason that a failed run gives. A
-refusal is ``{"error": {"message", "type", "code", "error_subcode", "is_transient", "error_user_title",
-"error_user_msg", "fbtrace_id"}}``. Its code says what is wrong, while the status is 400 for most, may be another and
-even 200: rows with codes come first and take any status.
+Calls are named ``create``, ``status``, ``page``, ``sync`` (insights without a run) and ``accounts``; ``run`` is the
+reason that a failed run gives. A refusal is ``{"error": {"message", "type", "code", "error_subcode", "is_transient",
+"error_user_title", "error_user_msg", "fbtrace_id"}}``. Its code says what is wrong, while the status is 400 for most,
+may be another and even 200: rows with codes come first and take any status.
 """
 
 from __future__ import annotations

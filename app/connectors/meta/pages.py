@@ -8,13 +8,13 @@ own URL with ``cursors.after``.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.connectors.failures import bad_response
+from app.connectors.failures import bad_response, interrupted
 from app.connectors.meta.errors import Reading
-from app.domain.errors import ErrorClass, Failure, PermitDenied, ProviderError
+from app.domain.errors import PermitDenied, ProviderError
 from app.ports import Calls
 
 MOST_PAGES = 20_000
@@ -29,7 +29,8 @@ _SMALLER = ("too_much_data", "response_too_large")
 class Source:
     """Where a list is: ``url`` without a query, ``params`` of every page, ``limit`` rows of a page, ``call`` its name
     in the error table. ``most_calls``: so many an account has at once, so that a list that needs more is not begun
-    again without end."""
+    again without end. ``least``: a page is not asked for with a smaller limit. ``data``: the first page is the call
+    that the figures are of (R7)."""
 
     url: str
     charge: str
@@ -37,9 +38,11 @@ class Source:
     limit: int
     params: Mapping[str, str]
     most_calls: int
+    least: int = LEAST_ROWS
+    data: bool = False
 
 
-async def pages(calls: Calls, source: Source) -> AsyncIterator[list[Any]]:
+async def pages(calls: Calls, source: Source) -> AsyncGenerator[list[Any], None]:
     """The rows of each page. Raises ``ProviderError`` for a list that is not provably whole.
 
     A page that the provider finds too large is asked for again, and those after it, with half the limit; that a cursor
@@ -52,11 +55,11 @@ async def pages(calls: Calls, source: Source) -> AsyncIterator[list[Any]]:
             made += 1
             content = await _page(calls, source, limit, after)
         except PermitDenied as denied:
-            raise _interrupted(denied, source, made) from None
+            raise interrupted(denied, made, source.most_calls) from None
         except ProviderError as error:
-            if error.failure.code not in _SMALLER or limit <= LEAST_ROWS:
+            if error.failure.code not in _SMALLER or limit <= source.least:
                 raise
-            limit = max(limit // 2, LEAST_ROWS)
+            limit = max(limit // 2, source.least)
             continue
         rows = _rows(content)
         following = _following(content, bool(rows))
@@ -73,7 +76,8 @@ async def pages(calls: Calls, source: Source) -> AsyncIterator[list[Any]]:
 async def _page(calls: Calls, source: Source, limit: int, after: str) -> dict[str, Any]:
     params = {**source.params, "limit": str(limit)} | ({"after": after} if after else {})
     reading = Reading(source.call)
-    await calls.request("GET", source.url, charge=source.charge, params=params, check=reading)
+    data = source.data and not after
+    await calls.request("GET", source.url, charge=source.charge, data=data, params=params, check=reading)
     return reading.content
 
 
@@ -97,13 +101,3 @@ def _following(content: Mapping[str, Any], any_rows: bool) -> str | None:
     if not isinstance(after, str) or not _CURSOR.fullmatch(after):
         raise bad_response("unreadable_answer", "a page has no cursor")
     return after if paging.get("next") else None
-
-
-def _interrupted(denied: PermitDenied, source: Source, made: int) -> Exception:
-    """A step that is handed back begins anew with the first page. Where half of all that the account may do at once was
-    not enough, that could go on for ever: then it counts as an attempt."""
-    if denied.reason != "quota" or made <= source.most_calls // 2:
-        return denied
-    message = f"reading was interrupted after {made - 1} pages: the account has no more calls at once"
-    failure = Failure(ErrorClass.QUOTA, "report_too_long", message, retryable=True, retry_after_s=denied.retry_in_s)
-    return ProviderError(failure)

@@ -47,9 +47,15 @@ def columns(offer: Offer) -> tuple[Field, ...]:
     return schemas.wanted(REPORTS[offer.report_type], offer.fields)
 
 
+def is_by_account(offer: Offer) -> bool:
+    """Whether a day has one row, and not one for each campaign."""
+    return _LEVELS[offer.report_type] == "account"
+
+
 def parameters(offer: Offer) -> dict[str, str]:
-    """The form of ``POST act_<id>/insights``: one row a day, both days included, in the account's zone. No attribution
-    window is named, so that the account's own counts, and no campaign is left out, removed ones neither."""
+    """The form of ``POST act_<id>/insights``, or the query of a GET: one row a day, both days included, in the zone of
+    the account. No attribution window is named, so that the account's own counts, and no campaign is left out, removed
+    ones neither."""
     names = [field.provider_name for field in columns(offer) if field.provider_name]
     start, end = date.fromordinal(offer.start).isoformat(), date.fromordinal(offer.end).isoformat()
     return {

@@ -1,5 +1,5 @@
 """The Trade Desk adapter: find the template, schedule a report that runs once, poll its execution, download the file
-behind its link; and the lists of partners and advertisers."""
+behind its link; or ask by GraphQL at once; and the lists of partners and advertisers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ from app.connectors.body import beginning
 from app.connectors.durations import Durations
 from app.connectors.failures import bad_response, report_failed
 from app.connectors.hosts import same_origin
-from app.connectors.ttd import errors, reports
-from app.connectors.ttd.quotas import DOWNLOADS, ENTITIES, EXECUTIONS, FILES, QUOTAS, SCHEDULES, TEMPLATES
+from app.connectors.ttd import errors, graphql, reports
+from app.connectors.ttd.quotas import (
+    DOWNLOADS,
+    ENTITIES,
+    EXECUTIONS,
+    FILES,
+    GRAPHQL,
+    GRAPHQL_QUOTA,
+    QUOTAS,
+    SCHEDULES,
+    TEMPLATES,
+)
 from app.connectors.usage import no_usage
 from app.domain.errors import ErrorClass, Failure, ProviderError
 from app.domain.messages import Offer
@@ -47,11 +57,10 @@ _MOST_PAGES = 2_000
 class TtdConnector:
     """``ports.Connector`` for The Trade Desk. ``api_url`` ends in a slash; ``view_urls`` are further base URLs whose
     links need the token; ``template_prefix`` begins the names of our templates; ``poll_schedule_s`` seconds before poll
-    1, 2, ..."""
+    1, 2, ...; ``form`` is ``myreports`` or ``graphql``, which is asked where it can answer (``graphql.is_fit``)."""
 
     connector_type: str = ConnectorType.TTD
     reports: Mapping[str, ReportType] = reports.REPORTS
-    quotas: Sequence[Quota] = QUOTAS
     steps: Sequence[str] = ("start", "poll")
     minimum_calls: Mapping[str, int] = {TEMPLATES: 1, SCHEDULES: 1, EXECUTIONS: 1}
     usage = staticmethod(no_usage)
@@ -63,7 +72,16 @@ class TtdConnector:
         view_urls: Sequence[str] = (),
         template_prefix: str = TEMPLATE_PREFIX,
         poll_schedule_s: Sequence[float] = POLL_SCHEDULE_S,
+        form: str = "myreports",
+        graphql_url: str = graphql.GRAPHQL_URL,
     ) -> None:
+        self._on_demand = form == "graphql"
+        self.quotas: Sequence[Quota] = (*QUOTAS, GRAPHQL_QUOTA) if self._on_demand else QUOTAS
+        if self._on_demand:
+            # Which of the two a fetch needs goes by its account: there must be room for either.
+            self.minimum_calls = {**self.minimum_calls, GRAPHQL: 1}
+        self.storing_steps: Sequence[str] = self.steps if self._on_demand else self.steps[-1:]
+        self._graphql_url = graphql_url
         self.poll_schedule_s: Sequence[float] = tuple(poll_schedule_s)
         self._base = api_url if api_url.endswith("/") else api_url + "/"
         self._own = (self._base, *view_urls)
@@ -71,8 +89,8 @@ class TtdConnector:
         self._durations = Durations()
 
     async def step(self, offer: Offer, calls: Calls) -> Running | Ready:
-        """``start``: template and schedule. ``poll``: execution, and the file when it is complete. Raises
-        ``ProviderError``."""
+        """``start``: template and schedule, or the rows at once. ``poll``: execution, and the file when it is complete.
+        Raises ``ProviderError``."""
         if offer.step == "start":
             return await self._start(offer, calls)
         if offer.step == "poll":
@@ -107,11 +125,13 @@ class TtdConnector:
                 return
         raise bad_response("unreadable_answer", f"the list of {name} does not end", retryable=False)
 
-    async def _start(self, offer: Offer, calls: Calls) -> Running:
+    async def _start(self, offer: Offer, calls: Calls) -> Running | Ready:
         """The schedule comes last, and what failed or died before it has made no report."""
         if not _ACCOUNT.fullmatch(offer.connector.account_id):
             message = "a Trade Desk account is named by its advertiser id, without spaces"
             raise ProviderError(Failure(ErrorClass.INVALID_REQUEST, "invalid_account", message, retryable=False))
+        if self._on_demand and graphql.is_fit(offer):
+            return Ready(graphql.batches(offer, calls, self._graphql_url), {})
         template_id = await self._template(offer, calls)
         body = reports.schedule(offer, template_id)
         # The report runs once, from here on: this is the call the version of the data set is drawn with (R7).

@@ -55,6 +55,11 @@ def columns(offer: Offer) -> tuple[Field, ...]:
     return schemas.wanted(REPORTS[offer.report_type], offer.fields)
 
 
+def is_by_account(offer: Offer) -> bool:
+    """Whether a day has one row, and not one for each campaign."""
+    return offer.report_type == ACCOUNT_PERFORMANCE.name
+
+
 def template_name(prefix: str, report_type: str) -> str:
     """What the template of a report type must be called."""
     return f"{prefix} {report_type}"

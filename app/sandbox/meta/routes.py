@@ -1,8 +1,9 @@
-"""HTTP of the Marketing API: make a run, ask how it stands, read its rows; and the list of ad accounts."""
+"""HTTP of the Marketing API: make a run, ask how it stands, read its rows, or read them without one; and the list of ad
+accounts."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,13 +15,15 @@ from app.sandbox.meta import rows, state
 from app.sandbox.meta.accounts import account_of, listed
 from app.sandbox.meta.errors import META, json_answer, refusal, usage_headers
 from app.sandbox.meta.oauth import ROOT, bearer_of, guard, identify
-from app.sandbox.meta.state import Run, is_ready, make_run, poll_run, run_of
+from app.sandbox.meta.state import Question, Run, is_ready, make_run, poll_run, run_of, snapshot
 from app.sandbox.meta.validation import InvalidParameter, parse_question
 from app.sandbox.world import CALL, FAULT, WORLD, Handler, Route, World
 
 _RUN = ROOT + r"/{run_id:\d+}"
 _MOST_LIMIT = 5_000
 """What a page may be asked for. The provider names no number; it asks for less when it is too much."""
+_MOST_CELLS = 20_000
+"""Days times campaigns that are answered without a run. The provider names no number; the call runs into its time."""
 _FATES = {"failed_report": state.FAILED, "stuck_report": state.RUNNING, "skipped_report": state.SKIPPED}
 _LESS = "Please reduce the amount of data you're asking for, then retry your request"
 
@@ -38,6 +41,7 @@ def routes() -> list[Route]:
 
     return [
         route("create", "POST", ROOT + r"/act_{account_id:\d+}/insights", create),
+        route("sync", "GET", ROOT + r"/act_{account_id:\d+}/insights", sync),
         route("status", "GET", _RUN, status),
         route("page", "GET", _RUN + "/insights", page),
         route("accounts", "GET", ROOT + "/me/adaccounts", accounts),
@@ -73,17 +77,32 @@ def _answering(handler: Callable[[World, web.Request], Awaitable[web.Response]])
 
 async def create(world: World, request: web.Request) -> web.Response:
     """POST act_<id>/insights, a form."""
-    account_id, user = int(request.match_info["account_id"]), _user(world, request)
-    if account_id == 0:
-        raise LookupError
-    form = {name: str(value) for name, value in (await request.post()).items()}
-    today = today_in(account_of(world.settings.seed, account_id).time_zone, world.now().unix)
-    question = parse_question(account_id, form, today)
+    user = _user(world, request)
+    question = _question(world, request, {name: str(value) for name, value in (await request.post()).items()})
     fault = request.get(FAULT)
     fate = _FATES.get(fault.fault, state.COMPLETED) if fault is not None else state.COMPLETED
     run = make_run(world.meta, user, question, fate, world.settings.seed, world.now().unix)
     request[CALL].report_id = str(run.run_id)
     return json_answer({"report_run_id": str(run.run_id)})
+
+
+async def sync(world: World, request: web.Request) -> web.Response:
+    """GET act_<id>/insights: some of the rows as they are now, of what is small enough."""
+    user = _user(world, request)
+    question = _question(world, request, request.query)
+    found = snapshot(world.meta, user, question, world.now().unix)
+    width = found.campaigns if question.level == "campaign" else 1
+    if width * (question.end.toordinal() - question.start.toordinal() + 1) > _MOST_CELLS:
+        return refusal(2, 1_504_038, "The request timed out. Try a smaller date range, or an asynchronous job.", 500)
+    return _rows(world, request, found)
+
+
+def _question(world: World, request: web.Request, asked: Mapping[str, str]) -> Question:
+    account_id = int(request.match_info["account_id"])
+    if account_id == 0:
+        raise LookupError
+    today = today_in(account_of(world.settings.seed, account_id).time_zone, world.now().unix)
+    return parse_question(account_id, asked, today)
 
 
 async def status(world: World, request: web.Request) -> web.Response:
@@ -109,7 +128,11 @@ async def status(world: World, request: web.Request) -> web.Response:
 
 async def page(world: World, request: web.Request) -> web.Response:
     """GET <run>/insights: some rows. Of a run that is not ready those that are there, and nothing says so."""
-    run = _run(world, request)
+    return _rows(world, request, _run(world, request))
+
+
+def _rows(world: World, request: web.Request, run: Run) -> web.Response:
+    """The page of a run that the query names."""
     limit = int(request.query.get("limit", rows.USUAL))
     if not 1 <= limit <= _MOST_LIMIT:
         raise InvalidParameter("limit is out of range")
@@ -155,7 +178,7 @@ def _listed(
     paging: dict[str, Any] = {"cursors": cursors}
     if more:
         token = request.headers.get("Authorization", "").partition(" ")[2]
-        query = urlencode({"limit": limit, "after": cursors["after"], "access_token": token})
+        query = urlencode({**request.query, "limit": limit, "after": cursors["after"], "access_token": token})
         paging["next"] = f"{world.api_url}{request.path}?{query}"
     return {"data": found, "paging": paging}
 

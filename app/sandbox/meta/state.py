@@ -69,12 +69,17 @@ def make_run(state: MetaState, user: str, question: Question, fate: str, seed: i
     """Begin a run."""
     state.next_id += 1
     takes_s, takes_polls = draw_duration(state.duration, seed, len(state.runs))
-    days = range(question.start.toordinal(), question.end.toordinal() + 1)
-    frozen = {day: revision for day in days if (revision := revision_of(state, question.account_id, day))}
-    count = campaigns_in(state, question.account_id)
-    run = Run(state.next_id, user, question, now, takes_s, takes_polls, fate, frozen, count)
+    shown = snapshot(state, user, question, now)
+    run = replace(shown, run_id=state.next_id, takes_s=takes_s, takes_polls=takes_polls, fate=fate)
     state.runs[run.run_id] = run
     return run
+
+
+def snapshot(state: MetaState, user: str, question: Question, now: float) -> Run:
+    """What the question's figures are now, as a run that nobody made and that is ready."""
+    days = range(question.start.toordinal(), question.end.toordinal() + 1)
+    frozen = {day: revision for day in days if (revision := revision_of(state, question.account_id, day))}
+    return Run(0, user, question, now, 0.0, None, COMPLETED, frozen, campaigns_in(state, question.account_id))
 
 
 def run_of(state: MetaState, user: str, run_id: int) -> Run | None:

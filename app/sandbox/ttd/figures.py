@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
@@ -76,6 +76,29 @@ def truth_rows(
         day, revision = date.fromordinal(ordinal), revisions(ordinal)
         for index, read in enumerate(readers):
             yield _row(day, account, index, read(ordinal, revision))
+
+
+def campaign_rows(
+    seed: int, account: Advertiser, time_zone: str, start: date, end: date, index: int, revisions: Callable[[int], int]
+) -> Iterator[TruthRow]:
+    """The same of one campaign, counted from 0, by day."""
+    read = metrics_of(seed ^ _OWN ^ zlib.crc32(time_zone.encode()), account.number * 1_000_000 + index)
+    for ordinal in range(start.toordinal(), end.toordinal() + 1):
+        yield _row(date.fromordinal(ordinal), account, index, read(ordinal, revisions(ordinal)))
+
+
+def sum_of(rows: list[TruthRow]) -> TruthRow:
+    """One row with the figures of all; the rest is the first one's."""
+    first, *others = rows
+    for row in others:
+        first = replace(
+            first,
+            impressions=first.impressions + row.impressions,
+            clicks=first.clicks + row.clicks,
+            conversions=first.conversions + row.conversions,
+            cost=first.cost + row.cost,
+        )
+    return first
 
 
 def _row(day: date, account: Advertiser, index: int, figures: Metrics) -> TruthRow:

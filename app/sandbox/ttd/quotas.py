@@ -1,10 +1,11 @@
-"""What the provider counts: each endpoint for itself, per API user. It publishes no numbers: these are our own."""
+"""What the provider counts: each endpoint for itself and GraphQL apart, per API user. It publishes no numbers: these
+are our own."""
 
 from __future__ import annotations
 
 from app.sandbox.quotas import QuotaRule
 
-ENDPOINTS = ("templates", "schedules", "executions", "views", "partners", "advertisers")
+ENDPOINTS = ("templates", "schedules", "executions", "views", "partners", "advertisers", "graphql")
 
 TTD_QUOTAS: tuple[QuotaRule, ...] = (
     *(QuotaRule(f"ttd_{name}", f"ttd_{name}", "user", 100, 60.0) for name in ENDPOINTS),

@@ -6,11 +6,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
-from app.sandbox.ttd.figures import TruthRow, advertiser, truth_rows
+from app.sandbox.ttd.figures import TruthRow, advertiser, sum_of, truth_rows
 from app.sandbox.ttd.state import Schedule
 
 ROWS_PER_BLOCK = 500
@@ -44,24 +43,11 @@ def report_rows(schedule: Schedule, seed: int) -> Iterator[TruthRow]:
         if "Campaign ID" in schedule.template.columns:
             yield from rows
         else:
-            yield from (_sum(list(of_day)) for _, of_day in groupby(rows, key=lambda row: row.day))
+            yield from (sum_of(list(of_day)) for _, of_day in groupby(rows, key=lambda row: row.day))
 
 
 def _revision(schedule: Schedule, number: int, day: int) -> int:
     return schedule.revisions.get((number, day), 0)
-
-
-def _sum(rows: list[TruthRow]) -> TruthRow:
-    first, *others = rows
-    for row in others:
-        first = replace(
-            first,
-            impressions=first.impressions + row.impressions,
-            clicks=first.clicks + row.clicks,
-            conversions=first.conversions + row.conversions,
-            cost=first.cost + row.cost,
-        )
-    return first
 
 
 def _cells(row: TruthRow) -> dict[str, str]:

@@ -48,6 +48,7 @@ CASES: tuple[Case, ...] = (
     _coded("no_access", "create", 400, 100, message="(#100) Missing permissions"),
     _coded("too_much_data", "create", 400, 2, 1504038),
     _coded("too_much_data", "page", 500, 1, message=LESS),
+    _coded("too_much_data", "sync", 400, 100, 1504018),
     _coded("report_lost", "status", 400, 100, 33),
     _coded("invalid_report", "create", 400, 100, message="(#100) x is not valid for fields param"),
     _coded("provider_unavailable", "create", 500, 2),
