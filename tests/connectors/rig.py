@@ -165,7 +165,7 @@ async def tokens_of(kind: str, sandbox: RunningSandbox, *, user: str = "ana") ->
     """Two tokens of a user."""
     match PROVIDER_OF[kind]:
         case "google":
-            return (await _google_token(sandbox, user), await _google_token(sandbox, user))
+            return (await google_token(sandbox, user), await google_token(sandbox, user))
         case "meta":
             return (sandbox.meta_token(user), sandbox.meta_token(user))
         case "csv_https":
@@ -173,7 +173,7 @@ async def tokens_of(kind: str, sandbox: RunningSandbox, *, user: str = "ana") ->
     return (sandbox.ttd_token(user), sandbox.ttd_token(user))
 
 
-async def _google_token(sandbox: RunningSandbox, user: str) -> str:
+async def google_token(sandbox: RunningSandbox, user: str = "ana") -> str:
     google = Settings.load(sandbox.env).providers.google
     form = {
         "grant_type": "refresh_token",

@@ -24,6 +24,7 @@ from app.sandbox.fixture import RunningSandbox, running_sandbox
 from app.sandbox.settings import SandboxSettings
 from app.services.fetching import run_step
 from app.storage.results import ObjectResultStore
+from tests.connectors.rig import google_token
 from tests.connectors.support import START, CountingPermits, TestClock, Tokens, facts, offer
 
 BOOK = "1CRM-sheet_of-the-sandbox"
@@ -129,19 +130,5 @@ async def sheets(folder: Path, **settings: Any) -> AsyncIterator[Sheets]:
         provider_session(["127.0.0.1"]) as session,
     ):
         clock = TestClock()
-        tokens = Tokens((await access_token(sandbox), await access_token(sandbox)))
+        tokens = Tokens((await google_token(sandbox), await google_token(sandbox)))
         yield Sheets(sandbox, session, tokens, folder, CountingPermits(clock), clock)
-
-
-async def access_token(sandbox: RunningSandbox, user: str = "ana") -> str:
-    google = Settings.load(sandbox.env).providers.google
-    form = {
-        "grant_type": "refresh_token",
-        "refresh_token": sandbox.refresh_token(user),
-        "client_id": google.client_id,
-        "client_secret": google.client_secret.get_secret_value(),
-    }
-    async with aiohttp.ClientSession() as session, session.post(str(google.token_url), data=form) as answer:
-        token = (await answer.json(content_type=None))["access_token"]
-        assert isinstance(token, str)
-        return token

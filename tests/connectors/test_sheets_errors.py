@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
 import pytest
 
 from app.connectors import google_errors
 from app.connectors.sheets.errors import READING, ROWS, WRITING, classify
 from app.connectors.sheets.quotas import QUOTAS, READ, WRITE
 from app.domain.errors import ErrorClass, Throttle
-
-
-def said(code: int, status: str | None = None, message: str = "No.", **error: Any) -> bytes:
-    return orjson.dumps(
-        {"error": {"code": code, "message": message, **({"status": status} if status else {}), **error}}
-    )
-
-
-def full(kind: str, whose: str, code: int = 429) -> bytes:
-    """The answer of a full quota, as it was quoted in public."""
-    info = {
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-        "reason": "RATE_LIMIT_EXCEEDED",
-        "domain": "googleapis.com",
-        "metadata": {"quota_limit": f"{kind}RequestsPerMinutePer{whose}", "service": "sheets.googleapis.com"},
-    }
-    return said(code, "RESOURCE_EXHAUSTED", f"Quota exceeded for quota metric '{kind} requests'.", details=[info])
-
-
-def info(reason: str) -> dict[str, Any]:
-    return {"details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}]}
-
+from tests.connectors.examples.sheets import full, info, said
 
 # (row, call, status, body)
 CASES: tuple[tuple[int, str, int, bytes], ...] = (
