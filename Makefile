@@ -11,8 +11,9 @@ READY := .venv/.ready
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 FAST := $(wildcard tests/unit tests/property)
-ALONE := tests/unit/ tests/property/ tests/connectors/ tests/recordings/ tests/sandbox/
-SERVED := $(filter-out $(ALONE) tests/bench/ tests/__pycache__/,$(wildcard tests/*/))
+APART := tests/docs/ $(addprefix tests/e2e/test_,demo.py servers.py spine.py)
+BESIDE := $(filter-out tests/bench/ tests/docs/ tests/e2e/ tests/__pycache__/,$(wildcard tests/*/))
+PYTEST = $(BIN)/python -m pytest -m "not long"
 F ?= all
 ARGS ?=
 
@@ -39,10 +40,11 @@ demo: setup ## the main job as one story on real servers, then exit
 	@$(BIN)/connector demo $(ARGS)
 
 test: setup ## all tests on real servers, except figures and those marked long
-	@# Those that need no server on all cores, then the others one by one, since their timing must be theirs alone.
-	@# Exit code 5: what ARGS choose is all in the other half.
-	@$(BIN)/python -m pytest $(ALONE) -m "not long" -n auto --dist worksteal $(ARGS) || test $$? -eq 5
-	@$(BIN)/python -m pytest $(SERVED) -m "not long" $(ARGS) || test $$? -eq 5
+	@# On all cores first, then whole worlds two at a time, then those whose timing must be theirs alone.
+	@# Exit code 5: nothing of what ARGS choose is in this part.
+	@$(PYTEST) $(BESIDE) -n auto --dist worksteal $(ARGS) || test $$? -eq 5
+	@$(PYTEST) tests/e2e/ $(APART:%=--ignore=%) -n auto --dist loadfile $(ARGS) || test $$? -eq 5
+	@$(PYTEST) $(APART) $(ARGS) || test $$? -eq 5
 
 check: setup ## lint, format, types, imports, fast tests, sizes; needs no server
 	@$(BIN)/ruff check .

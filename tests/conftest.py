@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from deploy.local import Stack, databases
 
 _STACK = pytest.StashKey[Stack]()
 _LINES = pytest.StashKey[list[str]]()
+_TOLD = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -32,13 +34,30 @@ def database(stack: Stack) -> Iterator[str]:
     databases.drop(stack.endpoints.postgres, name)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Says which broker the tests ran on, and how its start went when it did not come up."""
+def _servers(config: pytest.Config) -> list[str]:
+    """Which broker the tests of this process ran on, and how its start went when it did not come up."""
     started = config.stash.get(_STACK, None)
     if started is not None:
-        terminalreporter.write_line(f"broker: {started.broker_name}")
-        terminalreporter.write_line(f"logs: {started.folder / 'logs'}")
-        return
-    for line in config.stash.get(_LINES, []):
+        return [f"broker: {started.broker_name}", f"logs: {started.folder / 'logs'}"]
+    return config.stash.get(_LINES, [])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of several tells the one that speaks."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["servers"] = _servers(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Keeps what a process of several has told; one that died has not."""
+    told = getattr(node, "workeroutput", {}).get("servers", [])
+    node.config.stash.setdefault(_TOLD, []).extend(told)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Says which broker the tests ran on."""
+    none = ["broker: none, no test asked for one"]
+    for line in config.stash.get(_TOLD, []) or _servers(config) or none:
         terminalreporter.write_line(line)
-    terminalreporter.write_line("broker: none, no test asked for one")
