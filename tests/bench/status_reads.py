@@ -21,7 +21,7 @@ from tests.e2e.world import ROOT, World, world
 TARGET = 0.6
 ROUNDS = 7
 PATH = "/api/v1/connectors/requests/"
-_BLOCK = {"route": "reports.create", "fault": "429_retry_after", "seconds": 600}
+_BLOCK = {"route": "reports.*", "fault": "429_retry_after", "seconds": 600}
 
 
 async def measure(place: Place, *, rounds: int = ROUNDS) -> Measured:

@@ -21,7 +21,7 @@ from tests.e2e.world import World, world
 pytestmark = pytest.mark.timeout(180)
 NAMES = ("w1", "w2", "w3")
 BASE = "/api/v1/connectors"
-BLOCK = {"route": "reports.create", "fault": "429_retry_after", "seconds": 600}
+BLOCK = {"route": "reports.*", "fault": "429_retry_after", "seconds": 600}
 MOVING = ("as_of", "estimated_wait_seconds", "estimated_wait_p90_seconds")
 """What differs between two moments, and so between two answers."""
 
