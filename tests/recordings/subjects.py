@@ -109,6 +109,8 @@ SUBJECTS: Mapping[str, Subject] = {
             "executions": "POST .*/reportexecution/query/advertisers$",
             "view": "GET .*/view/",
             "signed": "GET /ttd-reports/",
+            "partners": "POST .*/partner/query$",
+            "advertisers": "POST .*/advertiser/query/partner$",
         },
         (
             ("ttd.schedule", "429_retry_after"),
@@ -118,6 +120,7 @@ SUBJECTS: Mapping[str, Subject] = {
             ("ttd.template", "token_expired"),
             ("ttd.schedule", "503"),
         ),
+        {"partners": _accounts},
         prepare=_links,
     ),
     "SHEETS": Subject(
