@@ -100,8 +100,9 @@ async def status(world: World, request: web.Request) -> web.Response:
         "date_stop": run.question.end.isoformat(),
     }
     if shown == state.FAILED:
-        # Negative, as some are, and of no class that is documented.
-        body |= {"error_code": -3, "error_message": "The report could not be made.", "error_user_title": "Sorry"}
+        # The one pair that is documented for runs alone; negative codes are the provider's own affair.
+        body |= {"error_code": -2, "error_subcode": 2_490_547, "error_message": "The report could not be made."}
+        body |= {"error_user_title": "Report Failed", "error_user_msg": "Try again later."}
     return json_answer(body)
 
 
