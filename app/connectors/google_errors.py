@@ -21,6 +21,14 @@ from app.connectors.error_table import Refusal, failure_of, header_delay_s
 from app.connectors.failures import shown
 from app.domain.errors import Failure
 
+SLOW_DOWN = (
+    "google-api-python-client googleapiclient/http.py, _should_retry_response; google/api/error_reason.proto; "
+    "developers.google.com core errors: quotaExceeded"
+)
+SCOPE = "google/api/error_reason.proto; developers.google.com core errors: insufficientPermissions"
+RPC = "google/rpc/code.proto, mapping to HTTP"
+"""Where what all of Google's APIs say is written: sources of rows."""
+
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 _NAMED_LIMIT = re.compile(r"limit '([^']{1,200})'")
 

@@ -23,7 +23,6 @@ _STATUS = {
     405: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
     500: "INTERNAL",
-    502: "UNAVAILABLE",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
@@ -31,6 +30,8 @@ _UNAUTHENTICATED = (
     "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
     "authentication credential."
 )
+_FRONT_END = "<!DOCTYPE html><html lang=en><title>Error 502 (Server Error)</title></html>"
+"""No service says 502, for no word of google/rpc/code.proto becomes one: it is a page of the servers in front of it."""
 CHALLENGE = 'Bearer realm="https://accounts.google.com/", error="invalid_token"'
 
 
@@ -124,7 +125,9 @@ class GoogleDialect:
                 return unauthenticated()
             case "internal":
                 return google_error(500, "Internal error encountered.")
-            case "500" | "502" | "503" | "504":
+            case "502":
+                return web.Response(status=502, text=_FRONT_END, content_type="text/html")
+            case "500" | "503" | "504":
                 return google_error(int(rule.fault), "The service is currently unavailable.")
         return None
 

@@ -34,7 +34,7 @@ from app.sandbox.sheets import routes as sheets
 from app.sandbox.ttd import files as ttd_files
 from app.sandbox.ttd import graphql as ttd_graphql
 from app.sandbox.ttd import routes as ttd
-from app.sandbox.world import CALL, FAULT, WORLD, Route, World, new_world
+from app.sandbox.world import CALL, FAULT, WORLD, Dialect, Route, World, new_world
 
 API_ROUTES: tuple[Callable[[], list[Route]], ...] = (
     google_oauth.routes,
@@ -66,6 +66,8 @@ def build_app(world: World, routes: list[Route], control: bool) -> web.Applicati
 
 
 def _arrivals(world: World, known: dict[str, Route]) -> Middleware:
+    spoken = {route.path.split("/")[1]: route.dialect for route in known.values()}
+
     @web.middleware
     async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith(_CONTROL):
@@ -75,7 +77,10 @@ def _arrivals(world: World, known: dict[str, Route]) -> Middleware:
         request[CALL] = call
         status = 0
         try:
-            answer = await _take(world, route, request, handler)
+            if route is None:
+                answer = await _unrouted(request, handler, spoken.get(request.path.split("/")[1], GOOGLE))
+            else:
+                answer = await _take(world, route, request, handler)
             if not answer.prepared:
                 # Whoever compares it with an instant in a body needs both of one clock.
                 answer.headers.setdefault("Date", formatdate(world.now().unix, usegmt=True))
@@ -87,10 +92,8 @@ def _arrivals(world: World, known: dict[str, Route]) -> Middleware:
     return serve
 
 
-async def _take(world: World, route: Route | None, request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _take(world: World, route: Route, request: web.Request, handler: Handler) -> web.StreamResponse:
     """One call from arrival to answer."""
-    if route is None:
-        return await _unrouted(request, handler)
     call = request[CALL]
     await _group(world, route, request, call)
     _count(world, route, request, call)
@@ -153,11 +156,12 @@ async def _answer(world: World, route: Route, request: web.Request, call: Call, 
         return route.dialect.unexpected(error.status, error.reason)
 
 
-async def _unrouted(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _unrouted(request: web.Request, handler: Handler, dialect: Dialect) -> web.StreamResponse:
+    """What no route takes is refused as the provider refuses whose path begins like it."""
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return GOOGLE.unexpected(error.status, error.reason)
+        return dialect.unexpected(error.status, error.reason)
 
 
 @dataclass(slots=True)

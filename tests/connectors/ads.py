@@ -13,6 +13,7 @@ from aiohttp import web
 from app.connectors.base import Limits
 from app.connectors.google_ads.client import GoogleAdsConnector
 from app.domain.messages import Offer
+from tests.connectors.examples.case import GOOGLE_WORDS
 from tests.connectors.rig import LocalFetch
 from tests.connectors.support import Handler, calling, facts, offer
 
@@ -59,7 +60,7 @@ def ads_error(code: int, family: str, enum: str, message: str = "Said so.", **de
         one["details"] = {"quotaErrorDetails": details}
     kind = "type.googleapis.com/google.ads.googleads.v26.errors.GoogleAdsFailure"
     detail = {"@type": kind, "errors": [one], "requestId": "r-1"}
-    return {"error": {"code": code, "message": "Refused.", "status": "INVALID_ARGUMENT", "details": [detail]}}
+    return {"error": {"code": code, "message": "Refused.", "status": GOOGLE_WORDS[code], "details": [detail]}}
 
 
 def saying(content: bytes, status: int = 200, *, seen: list[web.Request] | None = None, **headers: str) -> Handler:

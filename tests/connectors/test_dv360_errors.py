@@ -8,9 +8,11 @@ from app.connectors.dv360.errors import classify
 from app.domain.errors import Throttle
 from tests.connectors.examples.dv360 import envelope
 
+RPC = "type.googleapis.com/google.rpc"
+
 
 def test_delay_comes_from_the_body_before_the_header() -> None:
-    body = envelope("RESOURCE_EXHAUSTED", retryDelay="17.5s")
+    body = envelope("RESOURCE_EXHAUSTED", details=[{"@type": f"{RPC}.RetryInfo", "retryDelay": "17.5s"}])
     failure = classify("run", 429, {"retry-after": "3"}, body)
     assert failure.retry_after_s == 17.5
     assert failure.throttle == Throttle(None, 17.5)
@@ -20,7 +22,8 @@ def test_delay_comes_from_the_body_before_the_header() -> None:
 
 def test_message_names_the_fields_and_hides_what_must_not_be_shown() -> None:
     violations = [{"field": "query.params", "description": "unknown\u202e metric\n"}]
-    body = envelope("INVALID_ARGUMENT", "Bearer ya29.secret access_token=abc", fieldViolations=violations)
+    details = [{"@type": f"{RPC}.BadRequest", "fieldViolations": violations}]
+    body = envelope("INVALID_ARGUMENT", "Bearer ya29.secret access_token=abc", details=details)
     failure = classify("create", 400, {}, body)
     assert "query.params: unknown" in failure.message
     assert failure.provider_code == "INVALID_ARGUMENT"

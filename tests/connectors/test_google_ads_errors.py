@@ -38,6 +38,7 @@ WORDS: tuple[tuple[str, str, str], ...] = (
     ("requestError", "INVALID_CUSTOMER_ID", "invalid_account"),
     ("headerError", "INVALID_LOGIN_CUSTOMER_ID", "invalid_account"),
     ("queryError", "REQUESTED_METRICS_FOR_MANAGER", "manager_account"),
+    ("dateRangeError", "REQUESTED_DATE_GRANULARITY_NOT_SUPPORTED", "date_out_of_range"),
     ("dateRangeError", "INVALID_DATE", "date_out_of_range"),
     ("internalError", "INTERNAL_ERROR", "provider_unavailable"),
     ("internalError", "TRANSIENT_ERROR", "provider_unavailable"),

@@ -96,7 +96,7 @@ async def test_a_run_that_is_done_costs_its_pages(tmp_path: Path) -> None:
     [
         ({"async_status": "Job Skipped"}, "report_skipped", True, True, False),
         ({"async_status": "Job Failed"}, "report_failed", True, True, False),
-        ({"async_status": "Job Failed", "error_code": -3, "error_message": "odd"}, "report_failed", True, True, False),
+        ({"async_status": "Job Failed", "error_code": -2, "error_message": "odd"}, "report_failed", True, True, False),
         ({"async_status": "Job Failed", "error_code": 100}, "invalid_report", False, True, False),
         ({"async_status": "Job Failed", "error_code": 2}, "provider_unavailable", True, True, True),
         ({"async_status": "Job Failed", "error_code": 2, "error_subcode": 1504038}, "too_much_data", True, True, False),

@@ -1,8 +1,9 @@
 """Recordings of what each adapter says to its provider and hears: `make record` writes build/recordings/<type>.jsonl.
 
-One fetch that succeeds, then each row of the error table: by the sandbox's own refusals where it has one, by the row's
-example where it has none. One line for each exchange: method, URL, query, headers, body and the answer, with the
-provider's own address in place of the sandbox's and stars in place of secrets. Made again it is the same.
+One fetch that succeeds and what else an adapter does (list accounts, write), then each row of the error table: by the
+sandbox's own refusals where it has one, by the row's example where it has none. One line for each exchange: method,
+URL, query, headers, body and the answer, with the provider's own address in place of the sandbox's and stars in place
+of secrets. Made again it is the same.
 """
 
 from __future__ import annotations
@@ -97,9 +98,10 @@ def _storage_of(kind: str) -> str:
 
 
 async def record(kind: str) -> list[dict[str, Any]]:
-    """The lines of one connector type: the fetch that succeeds, then its error cases in the order of the table."""
+    """The lines of one connector type: what succeeds, then its error cases in the order of the table."""
     subject = SUBJECTS[kind]
-    happy = await _run(kind, subject, "", None)
+    apart = {make: call for call, make in subject.apart.items()}
+    happy = [line for call in ("", *apart.values()) for line in await _run(kind, subject, call, None)]
     for form in subject.forms:
         happy += await _run(kind, subject, "", None, form)
     by_row: dict[int, list[dict[str, Any]]] = {}
@@ -127,19 +129,19 @@ async def _run(
             code = await _outcome(on, subject, call)
             row = _row(kind, on.proxy.seen) if wrong is not None else None
             if row is not None and TABLES[kind][row - 1].code != code:
-                raise AssertionError(f"{kind}, {_title(wrong)}: {code}, and not what row {row} says")
+                raise AssertionError(f"{kind}, {_title(call, wrong)}: {code}, and not what row {row} says")
             about = {
                 "type": kind,
-                "case": (form if wrong is None else "") or _title(wrong),
+                "case": (form if wrong is None else "") or _title(call, wrong),
                 "row": row,
                 "outcome": code,
             }
             return [about | line for line in _lines(on)]
 
 
-def _title(wrong: tuple[str, str] | Case | None) -> str:
+def _title(call: str, wrong: tuple[str, str] | Case | None) -> str:
     if wrong is None:
-        return "a fetch"
+        return call or "a fetch"
     return f"{wrong.call} refused: {wrong.code}" if isinstance(wrong, Case) else f"{wrong[0]} {wrong[1]}"
 
 

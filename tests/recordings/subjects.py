@@ -119,6 +119,8 @@ SUBJECTS: Mapping[str, Subject] = {
             "executions": "POST .*/reportexecution/query/advertisers$",
             "view": "GET .*/view/",
             "signed": "GET /ttd-reports/",
+            "partners": "POST .*/partner/query$",
+            "advertisers": "POST .*/advertiser/query/partner$",
         },
         (
             ("ttd.schedule", "429_retry_after"),
@@ -132,6 +134,7 @@ SUBJECTS: Mapping[str, Subject] = {
             ("ttd.graphql", "internal"),
             ("ttd.schedule", "503"),
         ),
+        {"partners": _accounts},
         prepare=_links,
         usual={_FORM: "myreports"},
         forms={"a fetch by GraphQL": {_FORM: "graphql"}},

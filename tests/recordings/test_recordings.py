@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.config import Settings
 from tests.connectors.error_tables import CONNECTORS, TABLES
+from tests.connectors.examples.case import GOOGLE_WORDS
 from tests.recordings.record import DEVELOPER_TOKEN, record, stage, written
 from tests.recordings.subjects import SUBJECTS
 
@@ -39,10 +42,57 @@ async def test_a_recording_is_whole_and_tells_no_secret(kind: str) -> None:
     assert all(json.loads(line) == given for line, given in zip(text.splitlines(), lines, strict=True))
 
 
+def odd(answer: dict[str, Any]) -> Iterator[str]:
+    """What in a refusal is not as Google's APIs write them: google/rpc/status.proto in its envelope, code.proto's
+    words for the status, error_reason.proto's details."""
+    try:
+        body = json.loads(answer["body"])
+    except ValueError:
+        if "json" in answer["headers"].get("Content-Type", "") and answer["body"]:
+            yield "called JSON, and is none"
+        return
+    error = (body[0] if isinstance(body, list) else body)["error"]
+    if error["code"] != answer["status"]:
+        yield f"code {error['code']}"
+    if error["status"] not in {GOOGLE_WORDS[answer["status"]], "FAILED_PRECONDITION" * (answer["status"] == 400)}:
+        yield f"status {error['status']}"
+    for detail in error.get("details", ()):
+        if "@type" not in detail or (detail["@type"].endswith("ErrorInfo") and not {"reason", "domain"} <= set(detail)):
+            yield f"detail {detail}"
+    for entry in error.get("errors", ()):
+        if set(entry) != {"message", "domain", "reason"}:
+            yield f"entry {entry}"
+
+
+@pytest.mark.parametrize("kind", ["DV360", "GOOGLE_ADS", "SHEETS"])
+async def test_refusals_are_written_as_google_writes_them(kind: str) -> None:
+    refused = [line for line in await record(kind) if line["answer"]["status"] >= 400 and line["call"] != "download"]
+    assert len(refused) > 15
+    assert [(line["case"], said) for line in refused for said in odd(line["answer"])] == []
+    streamed = {line["answer"]["body"][:1] for line in refused if line["call"] == "search_stream"}
+    assert streamed <= {"[", "<", ""}
+
+
+WHAT_SUCCEEDS = {
+    "DV360": ["create", "run", "status", "download", "partners", "advertisers"],
+    "GOOGLE_ADS": ["search_stream", "accessible"],
+    "TTD": ["template", "schedule", "executions", "view", "partners", "advertisers"],
+    "SHEETS": ["read", "metadata", "append", "update"],
+    "META": ["create", "status", "page", "accounts"],
+}
+
+
+@pytest.mark.parametrize("kind", WHAT_SUCCEEDS)
+async def test_every_call_is_recorded_with_an_answer_that_succeeds(kind: str) -> None:
+    happy = [line for line in await record(kind) if line["row"] is None]
+    assert {line["answer"]["status"] for line in happy} == {200}
+    assert {line["call"] for line in happy} == set(WHAT_SUCCEEDS[kind])
+
+
 async def test_addresses_are_the_providers() -> None:
     lines = await record("DV360")
     hosts = {line["headers"]["Host"] for line in lines}
-    assert hosts == {"doubleclickbidmanager.googleapis.com", "storage.googleapis.com"}
+    assert hosts == {f"{name}.googleapis.com" for name in ("doubleclickbidmanager", "displayvideo", "storage")}
     reports = Settings.load({}).providers.dv360.reports_url
     assert {line["url"] for line in lines if line["call"] == "create"} == {f"{reports}queries"}
     started = next(

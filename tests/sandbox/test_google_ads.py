@@ -123,6 +123,7 @@ async def test_no_rows_have_no_results_key() -> None:
         paged = (await client.ads(alice, PERFORMANCE, "search")).json
     assert [sorted(batch) for batch in streamed] == [["fieldMask", "queryResourceConsumption", "requestId"]]
     assert sorted(paged) == ["fieldMask", "queryResourceConsumption"]
+    assert {answer["queryResourceConsumption"] for answer in (*streamed, paged)} == {"1"}
 
 
 async def test_a_long_stream_comes_in_chunks_and_batches_of_ten_thousand() -> None:

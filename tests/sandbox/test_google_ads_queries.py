@@ -164,7 +164,7 @@ def test_refusals_have_the_code_of_the_documentation(text: str, code: str) -> No
 
 def test_days_older_than_37_months_are_refused() -> None:
     old = "SELECT segments.date FROM campaign WHERE segments.date BETWEEN '2023-10-19' AND '2023-10-21'"
-    assert refusal(old) == {"dateRangeError": "INVALID_DATE"}
+    assert refusal(old) == {"dateRangeError": "REQUESTED_DATE_GRANULARITY_NOT_SUPPORTED"}
 
 
 def test_managers_have_no_metrics_not_even_in_a_condition() -> None:

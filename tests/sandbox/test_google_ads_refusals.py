@@ -158,7 +158,7 @@ async def test_error_faults_speak_google_ads(fault: str, status: int, code: dict
         assert dead == (fault == "revoked")
 
 
-@pytest.mark.parametrize("fault", ["502", "503", "403_rate", "403_daily"])
+@pytest.mark.parametrize("fault", ["503", "403_rate", "403_daily"])
 async def test_what_google_ads_has_no_words_for_comes_as_the_bare_envelope(fault: str) -> None:
     async with connected() as (sandbox, client):
         alice = await client.bearer()
@@ -167,6 +167,16 @@ async def test_what_google_ads_has_no_words_for_comes_as_the_bare_envelope(fault
         (only,) = answer.json
         assert answer.status == only["error"]["code"] == int(fault[:3])
         assert "details" not in only["error"]
+
+
+@pytest.mark.parametrize("call", ["search", "searchStream"])
+async def test_a_front_end_answers_a_page(call: str) -> None:
+    async with connected() as (sandbox, client):
+        alice = await client.bearer()
+        sandbox.faults.add("ads.*", "502", times=1)
+        answer = await client.ads(alice, ONE, call)
+        assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (502, "text/html")
+        assert answer.body.startswith(b"<!DOCTYPE html>")
 
 
 async def test_the_delay_of_a_quota_fault_is_the_one_asked_for() -> None:

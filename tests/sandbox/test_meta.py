@@ -151,7 +151,8 @@ async def test_runs_that_end_otherwise(fault: str, status: str) -> None:
         run = await made(client)
         answer = (await get(client, run)).json
         assert (answer["async_status"], answer["async_percent_completion"] == 100) == (status, False)
-        assert ("error_code" in answer) == (fault == "failed_report")
+        said = (answer.get("error_code"), answer.get("error_subcode"))
+        assert said == ((-2, 2490547) if fault == "failed_report" else (None, None))
         assert (await get(client, await made(client))).json["async_status"] == "Job Completed"
 
 

@@ -229,7 +229,8 @@ async def test_a_schedule_is_deleted_without_content() -> None:
 
 async def test_paths_and_types_that_are_none() -> None:
     async with connected() as (sandbox, client):
-        assert (await ask(client, "myreports/reportexecution/query", PAGE)).status == 404
+        nowhere = await ask(client, "myreports/reportexecution/query", PAGE)
+        assert (nowhere.status, nowhere.json) == (404, {"Message": "Not Found"})
         token = {"TTD-Auth": sandbox.ttd_token("ana"), "Content-Type": "text/plain"}
         assert (await client.call("POST", "/ttd/v3/partner/query", data="{}", headers=token)).status == 415
         json_type = token | {"Content-Type": "application/json"}

@@ -19,7 +19,7 @@ from app.connectors.google_errors import Row
 from app.domain.errors import ErrorClass, Failure, ProviderError
 
 _QUOTAS = "developers.google.com/bid-manager/quotas"
-_ERRORS = "developers.google.com/bid-manager/errors"
+_ERRORS = f"developers.google.com/bid-manager/guides/general/errors, {google_errors.RPC}"
 _LOST = "cloud.google.com/storage/docs/json_api/v1/status-codes"
 _CLIENT = "google-api-python-client googleapiclient/http.py, _should_retry_response"
 _SIGNED = "cloud.google.com/storage/docs/access-control/signed-urls: ExpiredToken 400, AccessDenied and expired V4 403"
@@ -35,7 +35,7 @@ ROWS: tuple[Row, ...] = (
         window="user", retryable=True, throttle=True, quota=REPORTS_PER_USER),
     Row((403, 403), ErrorClass.QUOTA, "rate_limited", _CLIENT, reasons=("userRateLimitExceeded",),
         retryable=True, throttle=True, quota=REPORTS_PER_USER),
-    Row((403, 403), ErrorClass.QUOTA, "rate_limited", _CLIENT,
+    Row((403, 403), ErrorClass.QUOTA, "rate_limited", google_errors.SLOW_DOWN,
         reasons=("rateLimitExceeded", "quotaExceeded", "RATE_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"),
         retryable=True, throttle=True),
     Row((429, 429), ErrorClass.QUOTA, "rate_limited", _QUOTAS, retryable=True, throttle=True),
@@ -47,7 +47,7 @@ ROWS: tuple[Row, ...] = (
         calls=("download",), retryable=True),
     Row((404, 404), ErrorClass.NOT_FOUND, "report_lost", _LOST,
         calls=("download",), retryable=True, remote_lost=True),
-    Row((403, 403), ErrorClass.AUTHORISATION, "insufficient_scope", "google.rpc.ErrorInfo, googleapis.com domain",
+    Row((403, 403), ErrorClass.AUTHORISATION, "insufficient_scope", google_errors.SCOPE,
         reasons=("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientPermissions")),
     Row((404, 404), ErrorClass.NOT_FOUND, "report_lost", _OWNED,
         calls=("run", "status"), retryable=True, remote_lost=True),

@@ -26,10 +26,9 @@ _AUTHORIZATION = "google.ads.googleads.v26.errors.AuthorizationErrorEnum"
 _INTERNAL = "google.ads.googleads.v26.errors.InternalErrorEnum"
 _REQUEST = "google.ads.googleads.v26.errors.RequestErrorEnum, HeaderErrorEnum"
 _QUERY = "google.ads.googleads.v26.errors.QueryErrorEnum"
-_RETENTION = "ads-developers.googleblog.com, 2026-05-01: daily figures are kept for 37 months"
+_RETENTION = "google.ads.googleads.v26.errors.DateRangeErrorEnum: daily figures are kept for 37 months"
 _LIMITS = "developers.google.com/google-ads/api/docs/best-practices/quotas"
 _COMMON = "developers.google.com/google-ads/api/docs/common-errors"
-_CLIENT = "google-api-python-client googleapiclient/http.py, _should_retry_response"
 
 _LONG = ("quotaError.RESOURCE_EXHAUSTED", "quotaError.EXCESSIVE_LONG_TERM_QUERY_RESOURCE_CONSUMPTION")
 _SHORT = (
@@ -65,15 +64,16 @@ ROWS: tuple[Row, ...] = (
         reasons=("requestError.INVALID_CUSTOMER_ID", "headerError.INVALID_LOGIN_CUSTOMER_ID")),
     Row(ANY, ErrorClass.INVALID_REQUEST, "manager_account", _QUERY,
         reasons=("queryError.REQUESTED_METRICS_FOR_MANAGER",)),
-    Row(ANY, ErrorClass.INVALID_REQUEST, "date_out_of_range", _RETENTION, reasons=("dateRangeError.INVALID_DATE",)),
+    Row(ANY, ErrorClass.INVALID_REQUEST, "date_out_of_range", _RETENTION,
+        reasons=("dateRangeError.REQUESTED_DATE_GRANULARITY_NOT_SUPPORTED", "dateRangeError.INVALID_DATE")),
     Row(ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", _INTERNAL,
         reasons=("internalError.INTERNAL_ERROR", "internalError.TRANSIENT_ERROR", "internalError.DEADLINE_EXCEEDED"),
         retryable=True, system=True),
     Row((429, 429), ErrorClass.QUOTA, "rate_limited", _LIMITS, retryable=True, throttle=True),
-    Row((403, 403), ErrorClass.QUOTA, "rate_limited", _CLIENT,
+    Row((403, 403), ErrorClass.QUOTA, "rate_limited", google_errors.SLOW_DOWN,
         reasons=("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RATE_LIMIT_EXCEEDED",
                  "RESOURCE_EXHAUSTED"), retryable=True, throttle=True),
-    Row((403, 403), ErrorClass.AUTHORISATION, "insufficient_scope", "google.rpc.ErrorInfo, googleapis.com domain",
+    Row((403, 403), ErrorClass.AUTHORISATION, "insufficient_scope", google_errors.SCOPE,
         reasons=("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientPermissions")),
     *by_status(Row, _COMMON, bad_source=f"{_QUERY}, DateRangeErrorEnum; {_COMMON}"),
 )  # fmt: skip

@@ -24,6 +24,7 @@ from app.ports import HttpAnswer
 
 _ERRORS = "developers.facebook.com/docs/graph-api/guides/error-handling"
 _INSIGHTS = "developers.facebook.com/docs/marketing-api/insights/error-codes"
+_REFERENCE = "developers.facebook.com/docs/marketing-api/error-reference"
 _LIMITS = "developers.facebook.com/docs/marketing-api/overview/rate-limiting"
 _BEST = "developers.facebook.com/docs/marketing-api/insights/best-practices"
 _RUN = "facebook-business adobjects/adreportrun.py: error_code, error_subcode, error_message"
@@ -112,13 +113,15 @@ ROWS: tuple[Row, ...] = (
         retryable=True),
     # Neither call has parameters but the run's id and a cursor of its own, so nothing else can be wrong with it. What
     # Meta says of a run that is gone is not documented; this is assumed.
-    Row(ANY, ErrorClass.NOT_FOUND, "report_lost", f"{_ERRORS}: invalid parameter", codes=_is(100),
+    Row(ANY, ErrorClass.NOT_FOUND, "report_lost", f"{_REFERENCE}: invalid parameter", codes=_is(100),
         calls=("status", "page"), retryable=True, remote_lost=True),
     Row(ANY, ErrorClass.INVALID_REQUEST, "invalid_report", f"{_INSIGHTS}: fields, or before 37 months", codes=_is(100)),
+    Row(ANY, ErrorClass.INVALID_REQUEST, "invalid_report", f"{_INSIGHTS}: invalid breakdowns, invalid custom metrics",
+        codes=_is(2), subcodes=(1_504_041, 1_504_042)),
     Row(ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_ERRORS}: temporary", codes=_is(1, 2, 960),
         retryable=True, system=True),
-    Row(ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_INSIGHTS}: intermittent", subcodes=(99,),
-        retryable=True, system=True),
+    Row(ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_REFERENCE}: an unknown error, with code 1",
+        subcodes=(99,), retryable=True, system=True),
     Row(ANY, ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", f"{_ERRORS}: is_transient", transient=True,
         retryable=True, system=True),
     Row(ANY, ErrorClass.PROVIDER_SYSTEM, "report_failed", _RUN, calls=("run",), retryable=True),

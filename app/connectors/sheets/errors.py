@@ -20,9 +20,7 @@ _LIMITS = "developers.google.com/workspace/sheets/api/limits"
 _BODY = "answers quoted in public reports: google.rpc.ErrorInfo with quota_limit ...PerMinutePerUser, ...PerProject"
 _TROUBLE = "developers.google.com/workspace/sheets/api/troubleshoot-api-errors"
 _CONCEPTS = "developers.google.com/workspace/sheets/api/guides/concepts: A1 notation"
-_CLIENT = "google-api-python-client googleapiclient/http.py, _should_retry_response"
-_INFO = "google.rpc.ErrorInfo, googleapis.com domain"
-_RPC = "google/rpc/code.proto, mapping to HTTP"
+_OFF = "google/api/error_reason.proto; developers.google.com core errors: accessNotConfigured"
 
 _ANY = (0, 999)
 _RATE = ("rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "RATE_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED")
@@ -40,25 +38,26 @@ ROWS: tuple[Row, ...] = (
     _full(WRITING, "user", WRITES_OF_USER),
     _full(WRITING, "other", WRITES),
     Row((429, 429), ErrorClass.QUOTA, "rate_limited", f"{_LIMITS}: 429, no limit named", retryable=True, throttle=True),
-    Row((403, 403), ErrorClass.QUOTA, "rate_limited", _CLIENT, reasons=_RATE, retryable=True, throttle=True),
+    Row((403, 403), ErrorClass.QUOTA, "rate_limited", google_errors.SLOW_DOWN,
+        reasons=_RATE, retryable=True, throttle=True),
     Row((401, 401), ErrorClass.AUTHORISATION, "token_rejected", _TROUBLE),
-    Row((403, 403), ErrorClass.AUTHORISATION, "insufficient_scope", _INFO,
+    Row((403, 403), ErrorClass.AUTHORISATION, "insufficient_scope", google_errors.SCOPE,
         reasons=("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientPermissions")),
-    Row((403, 403), ErrorClass.AUTHORISATION, "api_disabled", f"{_INFO}: the API is off in our own Cloud project",
+    Row((403, 403), ErrorClass.AUTHORISATION, "api_disabled", f"{_OFF}: the API is off in our own Cloud project",
         reasons=("SERVICE_DISABLED", "accessNotConfigured")),
     Row((403, 403), ErrorClass.AUTHORISATION, "no_access", f"{_TROUBLE}: not shared, or a protected range"),
     Row((404, 404), ErrorClass.NOT_FOUND, "spreadsheet_not_found", _TROUBLE),
-    Row((400, 400), ErrorClass.INVALID_REQUEST, "not_a_spreadsheet", f"{_RPC}: a file of another kind behind the id",
-        reasons=("FAILED_PRECONDITION",)),
+    Row((400, 400), ErrorClass.INVALID_REQUEST, "not_a_spreadsheet",
+        f"{google_errors.RPC}: a file of another kind behind the id", reasons=("FAILED_PRECONDITION",)),
     Row((400, 400), ErrorClass.INVALID_REQUEST, "invalid_range", f"{_CONCEPTS}: no such sheet, or beyond its grid",
         calls=("read",)),
     Row((400, 400), ErrorClass.INVALID_REQUEST, "invalid_write", f"{_CONCEPTS}; {_LIMITS}: nothing of it is applied",
         calls=WRITING),
-    Row((408, 408), ErrorClass.PROVIDER_SYSTEM, "read_timeout", _RPC, retryable=True, system=True),
+    Row((408, 408), ErrorClass.PROVIDER_SYSTEM, "read_timeout", "RFC 9110", retryable=True, system=True),
     # Two writers met, and neither is at fault: what was not applied is sent again.
-    Row((409, 409), ErrorClass.PROVIDER_SYSTEM, "conflict", f"{_RPC}: ABORTED", retryable=True),
+    Row((409, 409), ErrorClass.PROVIDER_SYSTEM, "conflict", f"{google_errors.RPC}: ABORTED", retryable=True),
     Row((413, 413), ErrorClass.TOO_LARGE, "request_too_large", f"{_LIMITS}: 2 MB are recommended"),
-    Row((400, 499), ErrorClass.INVALID_REQUEST, "request_refused", _RPC),
+    Row((400, 499), ErrorClass.INVALID_REQUEST, "request_refused", "RFC 9110"),
     Row((500, 599), ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", _TROUBLE, retryable=True, system=True),
     Row((300, 399), ErrorClass.PROVIDER_RESPONSE, "redirect_refused", "redirects are never followed"),
     Row(_ANY, ErrorClass.PROVIDER_RESPONSE, "unexpected_status", "no other status is documented", retryable=True),

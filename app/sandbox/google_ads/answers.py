@@ -111,9 +111,9 @@ def _token(at: Position, digest: str) -> str:
 
 
 def _members(plan: Plan, rows: Rows) -> str:
-    """What every answer ends with; the consumption is made up."""
+    """What every answer ends with. The consumption is made up, and not 0, which JSON would leave out."""
     mask = ",".join(".".join(map(in_json, name.split("."))) for name in plan.select)
-    return f"{_member('fieldMask', mask)},{_member('queryResourceConsumption', str(rows.count))}"
+    return f"{_member('fieldMask', mask)},{_member('queryResourceConsumption', str(rows.count + 1))}"
 
 
 def _member(name: str, value: str) -> str:

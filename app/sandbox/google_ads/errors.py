@@ -112,7 +112,7 @@ class AdsDialect(GoogleDialect):
 
     def fault(self, world: World, rule: FaultRule, call: Call) -> web.Response | None:
         """As Google Ads would put it; what it has no words for as Google's other APIs do (502 and 503 come from
-        servers in front of it)."""
+        servers in front of it, the former as a page)."""
         plain = super().fault(world, rule, call)
         if rule.fault in _DEFAULT_DELAY_S:
             delay_s = _DEFAULT_DELAY_S[rule.fault] if rule.seconds is None else rule.seconds
@@ -138,8 +138,8 @@ class AdsDialect(GoogleDialect):
         return self.shaped(failure(error, call))
 
     def shaped(self, answer: web.Response) -> web.Response:
-        """The error answer, in an array where this call wants one."""
-        if self.listed and isinstance(answer.body, bytes):
+        """The error answer, in an array where this call wants one; a page of a front end is none of its answers."""
+        if self.listed and isinstance(answer.body, bytes) and answer.content_type == "application/json":
             answer.body = b"[" + answer.body + b"]"
         return answer
 

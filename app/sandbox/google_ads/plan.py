@@ -117,7 +117,7 @@ def _days(conditions: list[Condition], segmented: bool, today: date) -> tuple[da
         raise query_error("DATE_RANGE_TOO_NARROW", "the start date is after the end date.")
     if start < earliest:
         text = f"Daily figures are available from {earliest} on ({RETENTION_MONTHS} months)."
-        raise AdsError("dateRangeError", "INVALID_DATE", text)
+        raise AdsError("dateRangeError", "REQUESTED_DATE_GRANULARITY_NOT_SUPPORTED", text)
     return start, end
 
 

@@ -121,8 +121,9 @@ async def status(world: World, request: web.Request) -> web.Response:
     if run.takes_s is not None and state.progress_of(run, world.now().unix) >= 1.0:
         body["time_completed"] = int(run.created_at + run.takes_s)
     if shown == state.FAILED:
-        # Negative, as some are, and of no class that is documented.
-        body |= {"error_code": -3, "error_message": "The report could not be made.", "error_user_title": "Sorry"}
+        # The one pair that is documented for runs alone; negative codes are the provider's own affair.
+        body |= {"error_code": -2, "error_subcode": 2_490_547, "error_message": "The report could not be made."}
+        body |= {"error_user_title": "Report Failed", "error_user_msg": "Try again later."}
     return json_answer(body)
 
 

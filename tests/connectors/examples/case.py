@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+GOOGLE_WORDS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+}
+"""The ``status`` that Google's envelope carries beside an HTTP status, by google/rpc/code.proto."""
+
+
+def error_info(reason: str, **metadata: str) -> dict[str, Any]:
+    """A ``google.rpc.ErrorInfo`` of the domain that google/api/error_reason.proto describes."""
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"}
+    return info | ({"metadata": metadata} if metadata else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +53,7 @@ def by_status(call: str, *, bad_request: str = "invalid_report", bodies: Sequenc
         (204, "unexpected_status"),
     )
     told = [*bodies, *[b""] * (len(statuses) - len(bodies))]
-    return tuple(Case(code, call, status, body) for (status, code), body in zip(statuses, told, strict=True))
+    return tuple(
+        Case(code, call, status, body, content_type="text/html" if body.startswith(b"<") else "application/json")
+        for (status, code), body in zip(statuses, told, strict=True)
+    )

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from app.connectors.dv360.errors import classify
 from app.connectors.google_errors import read
-from tests.connectors.examples.case import Case, by_status
+from tests.connectors.examples.case import GOOGLE_WORDS, Case, by_status, error_info
 
 __all__ = ["CASES", "classify", "envelope", "read"]
 
+STATUS = {word: status for status, word in GOOGLE_WORDS.items()}
 BUSY = "Quota exceeded for quota metric 'Queries' and limit 'Queries per {} of service x"
 
 
-def envelope(status: str | None = None, message: str = "No.", reason: str | None = None, **detail: Any) -> bytes:
-    error: dict[str, Any] = {"code": 0, "message": message}
-    if status:
-        error["status"] = status
+def envelope(
+    status: str = "PERMISSION_DENIED",
+    message: str = "No.",
+    reason: str | None = None,
+    details: Sequence[dict[str, Any]] = (),
+) -> bytes:
+    error: dict[str, Any] = {"code": STATUS[status], "message": message, "status": status}
     if reason:
-        error["errors"] = [{"reason": reason, "domain": "global"}]
-    if detail:
-        error["details"] = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", **detail}]
+        error["errors"] = [{"message": message, "domain": "usageLimits", "reason": reason}]
+    if details:
+        error["details"] = details
     return orjson.dumps({"error": error})
 
 
-PER_DAY = envelope("RESOURCE_EXHAUSTED", metadata={"quota_limit": "RequestsPerDayPerProject"})
-SCOPE = envelope("PERMISSION_DENIED").replace(b"}}", b',"details":[{"reason":"ACCESS_TOKEN_SCOPE_INSUFFICIENT"}]}}')
+DAY = error_info("RATE_LIMIT_EXCEEDED", quota_limit="RequestsPerDayPerProject")
+PER_DAY = envelope("RESOURCE_EXHAUSTED", details=[DAY])
+SCOPE = envelope(details=[error_info("ACCESS_TOKEN_SCOPE_INSUFFICIENT")])
 PER_USER = envelope("RESOURCE_EXHAUSTED", message=BUSY.format("minute per user'"))
 XML = "application/xml"
 

@@ -15,7 +15,13 @@ from tests.connectors.meta import ACCOUNT, RUN, refused
 
 LESS = "Please reduce the amount of data you're asking for, then retry your request"
 ACCOUNT_QUOTA, SCORE, APPLICATION, USER = "insights_per_hour", "account_score", "application_calls", "user_calls"
-FAILED_RUN = {"id": RUN, "account_id": ACCOUNT, "async_status": "Job Failed", "error_code": -3}
+FAILED_RUN = {
+    "id": RUN,
+    "account_id": ACCOUNT,
+    "async_status": "Job Failed",
+    "error_code": -2,
+    "error_subcode": 2_490_547,
+}
 
 
 def read(status: int, headers: Mapping[str, str], body: bytes) -> MetaError:
@@ -51,6 +57,8 @@ CASES: tuple[Case, ...] = (
     _coded("too_much_data", "sync", 400, 100, 1504018),
     _coded("report_lost", "status", 400, 100, 33),
     _coded("invalid_report", "create", 400, 100, message="(#100) x is not valid for fields param"),
+    _coded("invalid_report", "create", 400, 2, 1504041),
+    _coded("invalid_report", "page", 400, 2, 1504042),
     _coded("provider_unavailable", "create", 500, 2),
     _coded("provider_unavailable", "create", 400, 7, 99),
     _coded("provider_unavailable", "create", 400, 7, is_transient=True),
