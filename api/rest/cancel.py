@@ -64,7 +64,7 @@ async def _publish(services: RestServices, request: web.Request, command: dict[s
 
 def _ended(services: RestServices, view: RequestView) -> web.Response:
     if view.state != RequestState.CANCELLED:
-        raise Problem("already_ended", f"the request is {view.state}", request_id=view.request_id)
+        raise Problem("already_ended", f"the request has {view.state} already", request_id=view.request_id)
     services.published.forget(view.request_id)
     return web.Response(body=services.bodies.of(view), headers=JSON)
 

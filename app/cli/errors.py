@@ -48,6 +48,7 @@ def errors(
     Example: connector errors META
     """
     tables = _tables()
+    connector_type = None if connector_type is None else connector_type.upper()
     if connector_type is not None and connector_type not in tables:
         raise CommandFailed(f"there is no adapter {connector_type}", advice=f"one of {', '.join(tables)}", code=USAGE)
     chosen = {name: rows for name, rows in tables.items() if connector_type in (None, name)}

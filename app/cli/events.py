@@ -67,7 +67,9 @@ def _type(name: str | None) -> str | None:
 
     if name is not None and name not in EVENT_TYPES:
         raise CommandFailed(
-            f"there is no event type {name!r}{nearest(name, EVENT_TYPES)}", advice="connector events", code=USAGE
+            f"there is no event type {name!r}{nearest(name, EVENT_TYPES)}",
+            advice=f"one of {', '.join(sorted(EVENT_TYPES))}",
+            code=USAGE,
         )
     return name
 

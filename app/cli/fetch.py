@@ -17,6 +17,7 @@ from app.cli.requests import tell_end
 from app.cli.waiting import wait
 
 if TYPE_CHECKING:
+    from app.cli.caller import Caller
     from app.cli.service import Service
 
 DAYS = 7
@@ -178,7 +179,7 @@ async def _command(asked: Service, wish: Wish) -> dict[str, Any]:
     dated = bool(days or wish.days) or wish.body["report_type"] != TABLE
     connector_id = None if wish.connector is None else connector_id_of(wish.connector)
     if connector_id is None or (dated and "end" not in days):
-        found = _one(await asked.get(), wish, connector_id)
+        found = _one(await asked.get(), wish, connector_id, asked.caller)
         connector_id = found["id"]
         days = _days(days, wish.days or DAYS, found.get("time_zone") or "UTC")
     return {"connector_id": connector_id, **({"date_range": days} if dated else {}), **wish.body}
@@ -201,19 +202,31 @@ def connector_id_of(text: str) -> str:
     return found
 
 
-def _one(body: Mapping[str, Any], wish: Wish, connector_id: str | None) -> Mapping[str, Any]:
+def _one(body: Mapping[str, Any], wish: Wish, connector_id: str | None, caller: Caller) -> Mapping[str, Any]:
     """The connector that is meant."""
     kind = None if wish.connector_type is None else wish.connector_type.upper()
-    asked = {"id": connector_id, "type": kind, "account_id": wish.account}
-    known = {name: value for name, value in asked.items() if value is not None}
-    found = [one for one in body["connectors"] if known.items() <= {name: one[name] for name in asked}.items()]
+    found = [
+        one
+        for one in body["connectors"]
+        if connector_id in (None, one["id"]) and kind in (None, one["type"]) and _is_account(wish.account, one)
+    ]
     if len(found) == 1:
         chosen: Mapping[str, Any] = found[0]
         return chosen
     if not found:
-        raise CommandFailed(f"there is no connector {_meant(wish)}", advice="connector connectors list", code=NOT_FOUND)
+        # The list is another organisation's unless it is told which.
+        theirs = "" if caller.given or caller.org_id in (None, 1) else f" --org {caller.org_id}"
+        advice = f"connector connectors list{theirs}"
+        raise CommandFailed(f"there is no connector {_meant(wish)}", advice=advice, code=NOT_FOUND)
     listed = "".join(f"\n  {one['type']} {one['account_id']}  {one['id']}" for one in found[:10])
     raise CommandFailed(f"{len(found)} connectors fit; name one:{listed}", advice="the same with --account", code=USAGE)
+
+
+def _is_account(given: str | None, connector: Mapping[str, Any]) -> bool:
+    """Whether an account is that of a connector, however the provider shows it."""
+    from app.services.connectors import kept_account_id
+
+    return given is None or kept_account_id(connector["type"], given) == connector["account_id"]
 
 
 def _meant(wish: Wish) -> str:

@@ -77,7 +77,10 @@ def sandbox(context: typer.Context) -> None:
     from app.sandbox.__main__ import main
 
     sys.argv = ["connector sandbox", *context.args]
-    typer.run(main)
+    # Not typer.run: its help would load rich, which takes as long as all the rest.
+    program = typer.Typer(add_completion=False, rich_markup_mode=None)
+    program.command()(main)
+    program()
 
 
 def up(

@@ -22,7 +22,7 @@ def seconds(option: str, text: str) -> float:
 def past(option: str, text: str) -> int:
     """An instant, ISO 8601 with its zone, or a span before now; as ms since the epoch."""
     at = _instant(text)
-    return at if at is not None else time.time_ns() // 1_000_000 - round(seconds(option, text) * 1000)
+    return at if at is not None else time.time_ns() // 1_000_000 - _span_ms(option, text)
 
 
 def future(option: str, text: str) -> str:
@@ -31,7 +31,14 @@ def future(option: str, text: str) -> str:
 
     if _instant(text) is not None:
         return text
-    return str(instant(time.time_ns() // 1_000_000 + round(seconds(option, text) * 1000)))
+    return str(instant(time.time_ns() // 1_000_000 + _span_ms(option, text)))
+
+
+def _span_ms(option: str, text: str) -> int:
+    try:
+        return round(seconds(option, text) * 1000)
+    except CommandFailed as error:
+        raise CommandFailed(f"{error}, or an instant such as 2026-09-30T12:00:00Z", code=USAGE) from None
 
 
 def _instant(text: str) -> int | None:

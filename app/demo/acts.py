@@ -15,6 +15,7 @@ from app.demo.events import Event, Seen
 from app.demo.screen import Screen
 from app.demo.service import Service
 from app.demo.story import Asked
+from app.services.wording import count
 
 LIMIT_S = 120.0
 """How long any act may take."""
@@ -75,7 +76,8 @@ class Play:
         self.told.click_s = asyncio.get_running_loop().time() - began
         behind = [a for a in self.told.asked if a.priority == "backfill" and a.request_id not in self._seen.ended]
         self.told.overtook = len(behind)
-        self._screen.say(f"  it overtook {len(behind)} months of backfill, which go on now")
+        months = count(len(behind), "month")
+        self._screen.say(f"  it overtook {months} of backfill, which {'goes' if len(behind) == 1 else 'go'} on now")
 
     async def _not_now(self) -> None:
         self._screen.head("Google Ads says: not now")
@@ -93,7 +95,8 @@ class Play:
         others = sum(
             a.account.connector_type == "DV360" and a.request_id not in self._seen.ended for a in self.told.asked
         )
-        self._screen.say(f"  no worker calls Google Ads before that; {others} requests of DV360 go on meanwhile")
+        told = f"{count(others, 'request')} of DV360 {'goes' if others == 1 else 'go'} on meanwhile"
+        self._screen.say(f"  no worker calls Google Ads before that; {told}")
 
     async def _again(self) -> None:
         self._screen.head("the dashboards are opened again")

@@ -248,7 +248,7 @@ def _report_faults(
     reports = catalogue.get(connector.connector_type, {})
     report = reports.get(command.report_type)
     if report is None:
-        hint = nearest(command.report_type, reports)
+        hint = nearest(command.report_type, reports) or (f"; it has {', '.join(sorted(reports))}" if reports else "")
         detail = f"{connector.connector_type} has no report {shown(command.report_type)}{hint}"
         yield Fault("unknown_report_type", "/report_type", detail)
     if connector.connector_type == ConnectorType.SHEETS:

@@ -7,15 +7,17 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
 from app.sandbox.dv360.state import Duration, Fixed, Lognormal, Polls, Quirks
 from app.sandbox.quotas import QuotaRule
-from app.sandbox.server import Sandbox, start_sandbox
 from app.sandbox.settings import CLIENT_ID, CLIENT_SECRET, QUOTAS, SandboxSettings, provider_env
+
+if TYPE_CHECKING:
+    from app.sandbox.server import Sandbox
 
 log = logging.getLogger("sandbox")
 
@@ -39,8 +41,8 @@ def main(
     quirk: Annotated[list[str] | None, typer.Option(help="dash, unknown or threshold; may be repeated.")] = None,
     log_file: Annotated[Path | None, typer.Option("--log", help="Append one JSON line per call here.")] = None,
 ) -> None:
-    """Simulates DV360, Google Ads, Google Sheets, The Trade Desk, Meta and their token endpoints on two ports of
-    127.0.0.1."""
+    """Simulates DV360, Google Ads, Google Sheets, The Trade Desk, Meta, their token endpoints and a CSV server on two
+    ports of 127.0.0.1."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = SandboxSettings(
         seed=seed,
@@ -95,6 +97,9 @@ def with_limits(rules: tuple[QuotaRule, ...], changes: list[str]) -> tuple[Quota
 
 async def serve(settings: SandboxSettings) -> None:
     """Run until SIGTERM or SIGINT; prints the ready line when both ports listen."""
+    # Here, not at the top: help shall not wait for aiohttp.
+    from app.sandbox.server import start_sandbox
+
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):

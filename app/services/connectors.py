@@ -104,9 +104,8 @@ async def add_connector(
     ``{"api_key": ..., "subject"?: ...}`` or ``{"login": ..., "password": ..., "subject"?: ...}``; for META one of the
     first two; for CSV_HTTPS an ``api_key``, its bearer token. ``subject`` names the provider's user; connectors given
     the same secret share one without it. ``manager_id`` is the Google Ads manager through which the account is reached;
-    without it, directly. A Google Ads id may be given as the provider shows it, 123-456-7890: it is kept without the
-    dashes, a Meta id without its ``act_``, and of the address of a Google spreadsheet its id. Raises
-    ``BadConnector``, and what ``stores`` and ``publish`` raise.
+    without it, directly. Ids may be given as the provider shows them (``kept_account_id``). Raises ``BadConnector``,
+    and what ``stores`` and ``publish`` raise.
     """
     faults = [
         *_account_faults(org_id, connector_type, account_id, time_zone, currency),
@@ -121,12 +120,9 @@ async def add_connector(
     provider = PROVIDER_OF[connector_type]
     kind = _kind_of(provider, given)
     secret = _secret_of(kind, given)
-    if connector_type == ConnectorType.GOOGLE_ADS:
-        account_id, manager_id = account_id.replace("-", ""), (manager_id or "").replace("-", "") or None
-    if connector_type == ConnectorType.META:
-        account_id = account_id.removeprefix("act_")
-    if connector_type == ConnectorType.SHEETS and (found := _SPREADSHEET.fullmatch(account_id)):
-        account_id = found[1] or found[2]
+    account_id = kept_account_id(connector_type, account_id)
+    if manager_id is not None:
+        manager_id = kept_account_id(connector_type, manager_id)
     stored = await stores.add(
         org_id=org_id,
         connector_type=connector_type,
@@ -145,6 +141,18 @@ async def add_connector(
     for facts in stored:
         await publish(facts)
     return stored[0]
+
+
+def kept_account_id(connector_type: str, account_id: str) -> str:
+    """The one spelling in which an account is kept, of any in which its provider shows it; others are left as they
+    are."""
+    if connector_type == ConnectorType.GOOGLE_ADS:
+        return account_id.replace("-", "")
+    if connector_type == ConnectorType.META:
+        return account_id.removeprefix("act_")
+    if connector_type == ConnectorType.SHEETS and (found := _SPREADSHEET.fullmatch(account_id)):
+        return found[1] or found[2]
+    return account_id
 
 
 def _account_faults(

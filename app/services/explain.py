@@ -32,6 +32,7 @@ _NEXT: Final[Mapping[str, str]] = {
 _NEXT_WRITE: Final = {
     **_NEXT,
     "invalid_request": "Correct its target or rows and send another: the same would be refused again.",
+    "not_found": "Check the target's sheet and the account at the provider, and that the authorisation may see it.",
     "too_large": "Send its rows in several writes.",
 }
 _RETRYABLE: Final = "The same request may well succeed later: ask again."

@@ -200,6 +200,10 @@ def written(lines: Sequence[dict[str, Any]]) -> str:
 def main(kinds: Sequence[str]) -> int:
     logging.getLogger("app").addHandler(logging.NullHandler())
     FOLDER.mkdir(parents=True, exist_ok=True)
+    kinds = [kind.upper() for kind in kinds]
+    if unknown := [kind for kind in kinds if kind not in SUBJECTS]:
+        sys.stderr.write(f"nothing is recorded of {', '.join(unknown)}; there are {', '.join(SUBJECTS)}\n")
+        return 2
     for kind in kinds or SUBJECTS:
         lines = asyncio.run(record(kind))
         path = FOLDER / f"{kind.lower()}.jsonl"

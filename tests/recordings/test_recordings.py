@@ -13,7 +13,7 @@ import pytest
 from app.config import Settings
 from tests.connectors.error_tables import CONNECTORS, TABLES
 from tests.connectors.examples.case import GOOGLE_WORDS
-from tests.recordings.record import DEVELOPER_TOKEN, record, stage, written
+from tests.recordings.record import DEVELOPER_TOKEN, main, record, stage, written
 from tests.recordings.subjects import SUBJECTS
 
 SECRET = re.compile(
@@ -123,3 +123,10 @@ async def test_what_was_sent_is_there_to_be_hidden(tmp_path: Path) -> None:
         headers = dict(on.proxy.seen[0].headers)
         assert SECRET.search(headers["TTD-Auth"])
         assert on.real(headers["TTD-Auth"]) == "***"
+
+
+def test_a_type_that_is_not_recorded_is_said_and_nothing_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ttd", "nope"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "nothing is recorded of NOPE; there are DV360" in shown.err

@@ -45,3 +45,8 @@ def test_a_type_without_an_adapter_is_a_wrong_use(run: Run) -> None:
     code, _, error = run("errors", "NONE")
     assert code == 2
     assert "DV360" in error
+
+
+def test_a_type_may_be_typed_in_small_letters(run: Run) -> None:
+    assert run("errors", "csv_https") == run("errors", "CSV_HTTPS")
+    assert run("errors", "csv_https")[0] == 0

@@ -9,6 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from app.cli.caller import Caller
+from app.cli.failures import CommandFailed
+from app.cli.fetch import Wish, _one
 from app.cli.times import last_days
 from app.domain.commands import parse_instant
 from tests.unit.cli_door import CONNECTOR, CONNECTORS, FILE, REQUEST, Door, completed, failed, problem, status_body
@@ -160,6 +163,37 @@ def test_a_connector_that_is_not_there_is_4(ask: Run, options: list[str], code: 
     ended, _, err = ask("fetch", *options)
     assert (ended, text in err) == (code, True)
     assert "next:  connector connectors list" in err
+
+
+@pytest.mark.parametrize(("given", "org", "more"), [(False, 2, " --org 2"), (False, 1, ""), (True, 2, "")])
+def test_the_list_that_is_advised_is_of_the_organisation_that_was_asked_for(given: bool, org: int, more: str) -> None:
+    wish = Wish(None, "TTD", None, None, None)
+    with pytest.raises(CommandFailed) as refused:
+        _one({"connectors": []}, wish, None, Caller("t", org, given=given))
+    assert refused.value.advice == f"connector connectors list{more}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "typed"),
+    [
+        ("GOOGLE_ADS", "1234567890", "123-456-7890"),
+        ("META", "4567", "act_4567"),
+        ("SHEETS", "1AbC_d-9", "https://docs.google.com/spreadsheets/d/1AbC_d-9/edit#gid=0"),
+        ("TTD", "act_1-2", "act_1-2"),
+    ],
+)
+def test_an_account_is_found_as_its_provider_shows_it(ask: Run, door: Door, kind: str, kept: str, typed: str) -> None:
+    door.put("GET", "", {"connectors": [{**CONNECTORS["connectors"][0], "type": kind, "account_id": kept}]})
+    for account in (kept, typed):
+        assert ask("fetch", "--type", kind, "--account", account)[0] == 0
+        assert sent(door)["connector_id"] == CONNECTOR
+
+
+@pytest.mark.parametrize("option", ["--deadline", "--max-age"])
+def test_a_span_that_is_none_is_told_what_may_stand_there(ask: Run, option: str) -> None:
+    err = ask("fetch", "--connector", CONNECTOR, *RANGE, option, "soon")[2]
+    assert f"error: {option} must be a duration such as" in err
+    assert ("or an instant such as" in err) is (option == "--deadline")
 
 
 def test_several_that_fit_are_named(ask: Run, door: Door) -> None:

@@ -67,6 +67,14 @@ def test_help_is_quick_and_loads_nothing_heavy(path: tuple[str, ...]) -> None:
     assert statistics.median(times) < LIMIT_S, times
 
 
+def test_the_sandbox_s_own_help_waits_for_no_server_and_no_drawing() -> None:
+    script = "import sys; from app.cli import main; sys.argv = ['connector', 'sandbox', '--help']\ntry: main()\n"
+    script += "except SystemExit: print('|'.join(sys.modules), file=sys.stderr)"
+    loaded, _ = _run(script)
+    assert "app.sandbox.settings" in loaded
+    assert {"aiohttp", "rich"} & loaded == set()
+
+
 @pytest.mark.parametrize("path", [path for path in ALL if path != OWN_HELP], ids=" ".join)
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_without_parsing_is_what_the_parser_would_say(

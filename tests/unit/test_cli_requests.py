@@ -228,6 +228,6 @@ def test_cancel_says_what_came_of_it(ask: Run, door: Door, status: str, text: st
 
 
 def test_what_has_ended_cannot_be_cancelled(ask: Run, door: Door) -> None:
-    door.put("DELETE", PATH, problem("already_ended", 409, "the request is completed"))
+    door.put("DELETE", PATH, problem("already_ended", 409, "the request has completed already"))
     code, _, err = ask("cancel", REQUEST)
-    assert (code, err) == (1, f"error: the request is completed\nnext:  connector status {REQUEST}\n")
+    assert (code, err) == (1, f"error: the request has completed already\nnext:  connector status {REQUEST}\n")

@@ -11,6 +11,7 @@ import pytest
 
 from app.cli import dlq, events
 from app.cli.events import Filter
+from app.cli.failures import CommandFailed
 from app.cli.newest import Newest
 from app.domain import events as facts
 from app.domain.errors import ErrorClass, Failure
@@ -225,3 +226,9 @@ def test_odd_headers_and_keys_are_shown_and_never_steer(
     assert len(out.splitlines()) == 3
     assert "\x1b" not in out
     assert "None" not in out
+
+
+def test_an_event_type_that_there_is_not_is_told_all_there_are() -> None:
+    with pytest.raises(CommandFailed, match="no event type 'nope'") as refused:
+        events._type("nope")
+    assert refused.value.advice == f"one of {', '.join(sorted(EVENT_TYPES))}"

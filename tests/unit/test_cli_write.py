@@ -154,6 +154,8 @@ def test_its_story() -> None:
     assert "It waits: an earlier write to the same spreadsheet has not ended." in waits
     rejected = {"class": "invalid_request", "code": "sheet_write_rejected", "message": "No.", "retryable": False}
     assert explain(failed(**WRITE, error=rejected), NOW)[-1].startswith("Correct its target or rows")
+    missing = {**rejected, "class": "not_found", "code": "sheet_not_found"}
+    assert explain(failed(**WRITE, error=missing), NOW)[-1].startswith("Check the target's sheet")
 
 
 def test_why_it_waits_and_until_when() -> None:

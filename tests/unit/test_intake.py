@@ -138,6 +138,12 @@ def test_an_unknown_report_is_told_its_neighbour() -> None:
     assert "did you mean 'campaign_performance'?" in result.detail
 
 
+def test_a_report_like_none_is_told_which_there_are() -> None:
+    result = verdict(replace(COMMAND, report_type="nonsense", fields=()))
+    assert isinstance(result, Refused)
+    assert "DV360 has no report 'nonsense'; it has campaign_performance" in result.detail
+
+
 def test_an_unknown_field_is_told_its_neighbour() -> None:
     result = verdict(replace(COMMAND, fields=("clicks", "impresions")))
     assert isinstance(result, Refused)

@@ -66,7 +66,11 @@ async def test_a_cancelled_request_is_cancelled_again_for_nothing(client: Client
 async def test_what_has_ended_otherwise_stays_so(client: Client, world: RestWorld, state: str) -> None:
     await world.views.put(queued(world.clock.now(), state=state))
     status, body = await delete(client, world)
-    assert (status, body["type"], body["detail"]) == (409, "/problems/already_ended", f"the request is {state}")
+    assert (status, body["type"], body["detail"]) == (
+        409,
+        "/problems/already_ended",
+        f"the request has {state} already",
+    )
     assert (body["request_id"], published(world)) == (REQUEST, [])
 
 
