@@ -1,63 +1,13 @@
-"""Google Sheets' error table, row by row: each row has an answer that only it decides."""
+"""What becomes of Google Sheets' refusals, beside the rows of its table (``examples/sheets.py``)."""
 
 from __future__ import annotations
 
 import pytest
 
-from app.connectors import google_errors
 from app.connectors.sheets.errors import READING, ROWS, WRITING, classify
 from app.connectors.sheets.quotas import QUOTAS, READ, WRITE
-from app.domain.errors import ErrorClass, Throttle
-from tests.connectors.examples.sheets import full, info, said
-
-# (row, call, status, body)
-CASES: tuple[tuple[int, str, int, bytes], ...] = (
-    (0, "read", 429, full("Read", "User")),
-    (1, "metadata", 429, full("Read", "Project")),
-    (2, "append", 429, full("Write", "User")),
-    (3, "update", 403, full("Write", "Project", 403)),
-    (4, "read", 429, said(429)),
-    (5, "read", 403, said(403, errors=[{"reason": "rateLimitExceeded", "domain": "usageLimits"}])),
-    (6, "read", 401, said(401, "UNAUTHENTICATED")),
-    (7, "append", 403, said(403, "PERMISSION_DENIED", **info("ACCESS_TOKEN_SCOPE_INSUFFICIENT"))),
-    (8, "read", 403, said(403, "PERMISSION_DENIED", **info("SERVICE_DISABLED"))),
-    (9, "read", 403, said(403, "PERMISSION_DENIED")),
-    (10, "stamp", 404, said(404, "NOT_FOUND")),
-    (11, "read", 400, said(400, "FAILED_PRECONDITION")),
-    (12, "read", 400, said(400, "INVALID_ARGUMENT", "Unable to parse range: Nowhere!A1")),
-    (13, "append", 400, said(400, "INVALID_ARGUMENT")),
-    (14, "read", 408, b""),
-    (15, "append", 409, said(409, "ABORTED")),
-    (16, "update", 413, b"<html>"),
-    (17, "metadata", 400, said(400, "INVALID_ARGUMENT")),
-    (18, "read", 503, said(503, "UNAVAILABLE")),
-    (19, "read", 302, b""),
-    (20, "read", 204, b""),
-)
-
-
-@pytest.mark.parametrize("row", range(len(ROWS)))
-def test_row(row: int) -> None:
-    assert CASES[row][0] == row
-    call, status, body = CASES[row][1:]
-    failure = classify(call, status, {}, body)
-    wanted = ROWS[row]
-    assert (failure.error_class, failure.code) == (wanted.error_class, wanted.code)
-    assert (failure.retryable, failure.system) == (wanted.retryable, wanted.system)
-    assert failure.throttle == (Throttle(wanted.quota) if wanted.throttle else None)
-    assert wanted.source
-
-
-@pytest.mark.parametrize("row", range(len(ROWS)))
-def test_no_earlier_row_decides_the_case_of_a_row(row: int) -> None:
-    call, status, body = CASES[row][1:]
-    error = google_errors.read(status, {}, body)
-    assert next(index for index, each in enumerate(ROWS) if each.matches(error, call)) == row
-
-
-def test_every_case_has_its_row() -> None:
-    assert [number for number, *_ in CASES] == list(range(len(ROWS)))
-
+from app.domain.errors import ErrorClass
+from tests.connectors.examples.sheets import full, said
 
 OUTCOMES: tuple[tuple[int, bytes, str, str, bool, bool], ...] = (
     (400, said(400), "invalid_request", "invalid_range", False, False),
