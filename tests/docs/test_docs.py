@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ SELF = frozenset({"make test"})
 
 
 STORY = (
-    "place 1 of its queue", "waits for quota", "answers 8 requests", "without a provider call",
+    "place 1 of its queue", "waits for quota", r"answers [4-8] requests", "without a provider call",
     "first 429 at its call", "First rows of bat_", "Try next:", "is stopped",
 )  # fmt: skip
-"""What ``make demo`` must tell."""
+"""What ``make demo`` must tell. How many of eight requests are in time for one fetch depends on the machine."""
 
 
 @pytest.mark.timeout(300)
@@ -29,7 +30,7 @@ def test_every_command_of_the_pages_works() -> None:
     story = next(text for command, text in printed.items() if command.text == "make demo")
     assert "\x1b" not in story, "piped, it is plain lines"
     for part in STORY:
-        assert part in story, (part, story)
+        assert re.search(part, story), (part, story)
 
 
 def test_a_page_is_cut_into_its_commands(tmp_path: Path) -> None:
