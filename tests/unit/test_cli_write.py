@@ -169,3 +169,11 @@ def test_why_it_waits_and_until_when() -> None:
 def test_its_event_in_one_line() -> None:
     event = {"type": "data_written", "data": {"target": "Leads!A1", "rows_written": 3}}
     assert summary(event, NOW) == "3 rows at Leads!A1"
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+@pytest.mark.parametrize("left", [True, False])
+def test_who_would_send_a_failed_write_again_is_told_to_look_first(left: bool, retryable: bool) -> None:
+    error = {"class": "provider_system", "code": "read_timeout", "message": "No.", "retryable": retryable}
+    body = status_body(status="failed", error=error, **WRITE | {"write": {**WRITE["write"], "sent": left}})
+    assert ("may be in the spreadsheet" in " ".join(explain(body, NOW))) is (left and retryable)
