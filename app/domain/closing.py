@@ -229,7 +229,7 @@ def view(
         deadline_at=accept.deadline_at,
         force=accept.force,
         max_age_s=accept.max_age_s,
-        write=writes.told(state, request),
+        write=writes.told(request),
     )
 
 

@@ -104,7 +104,8 @@ def grant(state: State, batch: Batch, message: Ask, buckets: list[Bucket]) -> No
     _spend(state, booking.charge_to_members(state, batch, row), buckets)
     for bucket in buckets:
         state.pace.spent(batch.batch_id, bucket.quota.name)
-    batch = writes.granted(state, replace(batch, calls=batch.calls + 1, worker=message.worker), row)
+    writes.granted(state, batch, row)
+    batch = replace(batch, calls=batch.calls + 1, worker=message.worker)
     if message.data and batch.place is None:
         data: DataSet = state.data_set(batch.data_set)
         data = replace(data, last_version=data.last_version + 1)

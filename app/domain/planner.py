@@ -146,7 +146,7 @@ def cancel(state: State, message: Cancel) -> None:
     same = (message.org_id, message.connector_id)
     if same != (request.accept.connector.org_id, request.accept.connector.connector_id):
         return
-    if writes.sent(state, request):
+    if request.sent:
         writes.refuse_cancel(state, message)
     else:
         closing.cancel(state, request, "cancelled by command")

@@ -36,6 +36,8 @@ class Request:
     columns that do not add up, and for who wants fresh figures all that was held before."""
     vain: int = 0
     """Of ``calls`` those whose fetch begins anew: paid for, and no progress."""
+    sent: bool = False
+    """A permit to write was given: its rows may be in the sheet. Here, for its last view is made without its batch."""
 
     @property
     def days(self) -> Days:
@@ -93,8 +95,6 @@ class Batch:
     """(class, virtual finish time) by which it waits."""
     place: tuple[int, int, int] | None = None
     """Of a write: (accepted, partition, offset) of its command, the order of its spreadsheet's. None: a fetch."""
-    sent: bool = False
-    """Of a write: a permit for the call that writes was granted once."""
 
     @property
     def days(self) -> Days:

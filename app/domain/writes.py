@@ -14,7 +14,7 @@ from app.domain.messages import Cancel, Write
 from app.domain.rate_limit import PermitRow
 from app.domain.rows import Batch, Request
 from app.domain.sheets import WRITE
-from app.domain.state import State
+from app.domain.state import State, members_of
 
 MAX_CELLS = 20_000
 MAX_BYTES = 900_000
@@ -96,14 +96,14 @@ def kept(state: State, batch: Batch) -> dict[str, Any] | None:
     return None if until is None else {"reason": WAITS, "until": until}
 
 
-def granted(state: State, batch: Batch, row: PermitRow) -> Batch:
+def granted(state: State, batch: Batch, row: PermitRow) -> None:
     """A call of a write may leave; from the first one that writes, it may be in the sheet."""
     if batch.place is None or row.charge != WRITE:
-        return batch
+        return
     state.sheets.left(row, state.latest_end(row))
-    if not batch.sent:
-        state.touched.update(dict.fromkeys(m for m in batch.members if m in state.requests))
-    return replace(batch, sent=True)
+    for request in members_of(state, batch):
+        if not request.sent:
+            state.put_request(replace(request, sent=True))
 
 
 def ended(state: State, row: PermitRow) -> None:
@@ -124,11 +124,6 @@ def done(state: State, batch: Batch, members: Iterable[Request]) -> None:
         state.sheets.ended(row)
 
 
-def sent(state: State, request: Request) -> bool:
-    """Whether a write's call may have left, so that nobody can take it back."""
-    return any(state.batches[part].sent for part in request.parts if part in state.batches)
-
-
 def refuse_cancel(state: State, message: Cancel) -> None:
     """A cancel that comes too late: its record goes to the dead-letter topic, and the write goes on."""
     if message.source is not None:
@@ -136,12 +131,12 @@ def refuse_cancel(state: State, message: Cancel) -> None:
         state.changes.dead.append((message.source, "already_running", detail))
 
 
-def told(state: State, request: Request) -> dict[str, Any] | None:
+def told(request: Request) -> dict[str, Any] | None:
     """What a view says of a write, without its rows."""
     write = request.accept.write
     if write is None:
         return None
-    return facts_of(write, sent=sent(state, request))
+    return facts_of(write, sent=request.sent)
 
 
 def facts_of(write: Write, *, sent: bool) -> dict[str, Any]:

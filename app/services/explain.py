@@ -36,6 +36,7 @@ _NEXT_WRITE: Final = {
     "too_large": "Send its rows in several writes.",
 }
 _RETRYABLE: Final = "The same request may well succeed later: ask again."
+_LOST: Final = "A call had left, so its rows may be in the spreadsheet: look there before you send them again."
 _FINAL: Final = "The same request would fail again as it stands."
 
 
@@ -311,7 +312,10 @@ def _failed(body: Body, now: int) -> Iterator[Sentence]:
     yield Sentence(f"{text}{after}: {failure(body.get('error') or {})}.", at)
     if body.get("cost"):
         yield Sentence(f"It {_cost(body)}.")
-    yield Sentence(next_step(body.get("error") or {}, write=bool(body.get("write"))))
+    error, write = body.get("error") or {}, body.get("write") or {}
+    # Nobody knows whether the last try arrived: a new request has another stamp, and would append the rows twice.
+    lost = error.get("retryable") and write.get("sent")
+    yield Sentence(_LOST if lost else next_step(error, write=bool(write)))
 
 
 def failure(error: Body) -> str:

@@ -123,13 +123,17 @@ class PermitDesk:
 
     async def flush(self) -> None:
         """Sends what was given back. What cannot be told costs room until the permit's latest end, never more."""
-        await asyncio.sleep(_COALESCE_S)
-        returns, self._returns = self._returns, {}
-        records = [Record(self.inbox, internal.dump(_returned(ends)), None, p) for p, ends in returns.items()]
-        try:
-            await self.publisher.send(records)
-        except BrokerUnavailable:
-            log.warning("permits_not_returned", count=sum(map(len, returns.values())))
+        # What comes back while a record is being sent is told as well: nobody else would, until the next comes back.
+        while True:
+            await asyncio.sleep(_COALESCE_S)
+            returns, self._returns = self._returns, {}
+            if not returns:
+                return
+            records = [Record(self.inbox, internal.dump(_returned(ends)), None, p) for p, ends in returns.items()]
+            try:
+                await self.publisher.send(records)
+            except BrokerUnavailable:
+                log.warning("permits_not_returned", count=sum(map(len, returns.values())))
 
 
 @dataclass(frozen=True, slots=True)

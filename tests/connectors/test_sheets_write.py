@@ -181,6 +181,8 @@ REFUSED: tuple[tuple[str, str, list[list[Cell]], str], ...] = (
     ("append", "Nowhere!A1", [["a"]], "sheet_not_found"),
     ("update", "Nowhere!A1", [["a"]], "invalid_write"),
     ("append", "Leads!A1:B2", [["a", "b", "c"]], "beyond_target"),
+    ("append", "Leads!Z1", [["a"]] * 10_001, "too_far_right"),
+    ("append", "Leads!ZZZ1", [["a"]] * 14, "too_far_right"),
     ("update", "Leads!A1:B2", [["a", "b", "c"]], "beyond_target"),
     ("update", "Leads!A1:B2", [["a"], ["b"], ["c"]], "beyond_target"),
     ("update", "Leads!A1001", [["a"]], "invalid_write"),

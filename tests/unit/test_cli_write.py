@@ -89,6 +89,10 @@ def test_rows_may_come_along_a_pipe(
         ("a.csv", b"x" * (4 * 2**20 + 1), 2, "a.csv is too large for one write: send several"),
         ("a.jsonl", b"[1]\nnope\n", 2, "line 2 is not JSON"),
         ("a.jsonl", b"[NaN]\n", 2, "line 1 is not JSON"),
+        ("a.jsonl", b"[1e999]\n", 2, "line 1 is not JSON"),
+        ("a.jsonl", b'["\\ud800"]\n', 2, "line 1 is not JSON"),
+        ("a.jsonl", b"[" * 5_000, 2, "line 1 is not JSON"),
+        ("a.jsonl", b"[" * 990 + b"]" * 990, 2, "line 1 is not JSON"),
         ("a.jsonl", b'{"a": 1}\n', 2, "line 1 is no array of cells"),
         ("b.csv", b"a", 1, "a.csv cannot be read: No such file or directory"),
     ],
@@ -167,3 +171,11 @@ def test_why_it_waits_and_until_when() -> None:
 def test_its_event_in_one_line() -> None:
     event = {"type": "data_written", "data": {"target": "Leads!A1", "rows_written": 3}}
     assert summary(event, NOW) == "3 rows at Leads!A1"
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+@pytest.mark.parametrize("left", [True, False])
+def test_who_would_send_a_failed_write_again_is_told_to_look_first(left: bool, retryable: bool) -> None:
+    error = {"class": "provider_system", "code": "read_timeout", "message": "No.", "retryable": retryable}
+    body = status_body(status="failed", error=error, **WRITE | {"write": {**WRITE["write"], "sent": left}})
+    assert ("may be in the spreadsheet" in " ".join(explain(body, NOW))) is (left and retryable)

@@ -96,3 +96,25 @@ def test_records_of_an_older_version_are_read() -> None:
     )
     old = b'{"k":"Ask","v":{"ask_id":"a","worker":"w","batch_id":"b","epoch":1,"step_no":0,"charge":"reports"}}'
     assert internal.load(old) == Ask("a", "w", "b", 1, 0, "reports")
+
+
+class SlowPlanner(Planner):
+    """Whose broker takes a while for what comes back."""
+
+    async def send(self, records: Iterable[Record]) -> list[Any]:
+        told = list(records)
+        if any(isinstance(internal.load(record.value), Returned) for record in told):
+            await asyncio.sleep(0.1)
+        return await super().send(told)
+
+
+async def test_what_comes_back_while_others_are_being_told_is_told_too() -> None:
+    """Else it would wait for the next that comes back, and there is none while all wait for this one."""
+    planner = SlowPlanner()
+    permits = planner.desk.of(OFFER)
+    one, two = [await permits.take("write") for _ in range(2)]
+    permits.give_back(one)
+    await asyncio.sleep(0.08)
+    permits.give_back(two)
+    await asyncio.sleep(0.4)
+    assert [message.ask_ids for _, message in planner.messages[2:]] == [(one.ask_id,), (two.ask_id,)]

@@ -315,6 +315,24 @@ def test_a_cancel_comes_too_late_once_its_call_may_have_left(again: bool) -> Non
     assert foreign.dead == []
 
 
+@pytest.mark.parametrize("left", [True, False], ids=["its call left", "no call left"])
+@pytest.mark.parametrize("how", ["written", "failed", "failed after a hand-over"])
+def test_how_it_ended_tells_whether_its_rows_may_be_in_the_sheet(how: str, left: bool) -> None:
+    """A write that failed after its call left may be there all the same, and who sends it again must know that."""
+    state, rows = planner(retry=RetryPolicy(1, 1.0, 1.0)), Rows()
+    began = take(state, write(1))
+    (offer,) = began.offers
+    rows.write(began)
+    rows.write(take(state, asked(offer, charge="write" if left else "read"), came_back()))
+    if how == "failed after a hand-over":
+        state = restore(state.rules, rows.read(), NOW)
+    outcome = ended(offer, rows_written=1) if how == "written" else ended(offer, failure=SYSTEM)
+    shown = take(state, outcome).views[request_id(1)]
+    assert shown is not None
+    assert shown.write is not None
+    assert (shown.state, shown.write["sent"]) == ("completed" if how == "written" else "failed", left)
+
+
 def test_a_cancel_that_came_first_ends_it_before_it_begins() -> None:
     state = planner()
     take(state, Cancel(request_id(1), 1, sheet().connector_id))

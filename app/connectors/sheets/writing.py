@@ -29,6 +29,10 @@ KEPT_STAMPS = 400
 (developers.google.com/workspace/sheets/api/guides/metadata), and a stamp has about 60: the oldest go. A stamp is needed
 as long as its request may be tried again, and no other append begins before that (R8)."""
 
+MOST_BEFORE = 250_000
+"""Empty cells before the target's column, of all rows of an append: they travel as well, three bytes each. Without a
+limit, 10,000 rows at column ZZZ would be a body of 550 MB."""
+
 _LARGEST_EXACT = 2**53
 """Google keeps numbers as doubles: of larger whole ones not all exist."""
 _IDS = 2**31 - 1
@@ -39,6 +43,9 @@ async def append(calls: Calls, url: str, request_id: str, target: Area, rows: Se
     nothing. ``url`` is the spreadsheet's. Raises ``ProviderError``."""
     if target.width is not None and _is_range(target):
         _check_width(target.width, rows)
+    if (target.first_column - 1) * len(rows) > MOST_BEFORE:
+        message = f"{len(rows)} rows from column {a1.column_letters(target.first_column)} on are too many: send several"
+        raise _refused("too_far_right", message)
     known = await book.read(calls, url, stamps=True)
     if any(stamp.request_id == request_id for stamp in known.stamps):
         return len(rows)
