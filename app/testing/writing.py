@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from app.domain.commands import Cell
-from app.domain.messages import Accept, Write
+from app.domain.messages import Accept, Ask, Offer, Returned, StepOutcome, Write
 from app.domain.model import Catalogue, ConnectorFacts, Field, Quota, ReportType
 from app.domain.rules import ConnectorRules, Rules
 from app.domain.sheets import WRITE_CALLS
+from app.domain.state import Changes, State
 from app.domain.writes import text_of
 from app.testing.planning import NOW, facts, request_id
 
@@ -63,3 +64,30 @@ def write(
         "write": Write(request_id(number), target, mode, len(rows), text_of(rows)),
     }
     return Accept(**(given | changes))
+
+
+def planner(*quotas: Any, **changes: Any) -> State:
+    """A planner of spreadsheets with these quotas, at ``NOW``."""
+    return State(sheet_rules(quotas, **changes), now=NOW)
+
+
+def offered(changes: Changes) -> list[str]:
+    """Requests whose writes a step gave out, in order."""
+    return [offer.write.request_id for offer in changes.offers if offer.write is not None]
+
+
+def asked(offer: Offer, name: str = "ask", charge: str = "write", worker: str = "w0") -> Ask:
+    """The ask of a worker that is at an offered step."""
+    return Ask(name, worker, offer.batch_id, offer.epoch, offer.step_no, charge)
+
+
+def came_back(name: str = "ask") -> Returned:
+    """A permit has come back."""
+    return Returned((name,), ((name, 5, 1),), (name,))
+
+
+def ended(offer: Offer, **what: Any) -> StepOutcome:
+    """How an offered step ended."""
+    return StepOutcome(
+        offer.batch_id, offer.epoch, offer.step_no, "w0", 1, ended_at=NOW + 70, first_call_at=NOW, **what
+    )

@@ -11,39 +11,17 @@ from app.domain import closing, writes
 from app.domain.breaker import BreakerPolicy
 from app.domain.commands import WriteCommand
 from app.domain.errors import ErrorClass, Failure, Throttle
-from app.domain.messages import Answer, Ask, Cancel, Offer, Returned, StepOutcome, Tick
+from app.domain.messages import Answer, Cancel, Returned, StepOutcome, Tick
 from app.domain.retry import RetryPolicy
-from app.domain.state import Changes, State, restore
+from app.domain.state import Changes, restore
 from app.streams import internal
 from app.streams.codecs import EventCodec
 from app.streams.wire import decode_event
 from app.testing.planning import NOW, TODAY, Rows, accept, quota, reasons, request_id, take
-from app.testing.writing import sheet, sheet_quotas, sheet_rules, write
+from app.testing.writing import asked, came_back, ended, offered, planner, sheet, sheet_quotas, write
 
 CELLS: list[list[Any]] = [["=1+1", 'a "b"\n', -(2**63)], [None, 0.1, True], [False, 1, 1.0]]
 SYSTEM = Failure(ErrorClass.PROVIDER_SYSTEM, "provider_unavailable", "503", retryable=True, system=True)
-
-
-def planner(*quotas: Any, **changes: Any) -> State:
-    return State(sheet_rules(quotas, **changes), now=NOW)
-
-
-def offered(changes: Changes) -> list[str]:
-    return [offer.write.request_id for offer in changes.offers if offer.write is not None]
-
-
-def asked(offer: Offer, name: str = "ask", charge: str = "write", worker: str = "w0") -> Ask:
-    return Ask(name, worker, offer.batch_id, offer.epoch, offer.step_no, charge)
-
-
-def came_back(name: str = "ask") -> Returned:
-    return Returned((name,), ((name, 5, 1),), (name,))
-
-
-def ended(offer: Offer, **what: Any) -> StepOutcome:
-    return StepOutcome(
-        offer.batch_id, offer.epoch, offer.step_no, "w0", 1, ended_at=NOW + 70, first_call_at=NOW, **what
-    )
 
 
 def table(number: int, **changes: Any) -> Any:
@@ -164,47 +142,6 @@ def test_who_comes_late_does_not_overtake_one_that_has_begun() -> None:
     take(state, ended(offer, failure=SYSTEM), write(1, accepted_at=NOW - 5_000))
     again = take(state, Tick(), at=NOW + 10_000)
     assert offered(again) == [request_id(2)]
-
-
-def test_the_next_one_begins_when_the_call_before_it_can_no_longer_land() -> None:
-    """The lease was lost and the write done by another worker; the first one's call is still out."""
-    state = planner(*sheet_quotas())
-    (offer,) = take(state, write(1, mode="update"), write(2)).offers
-    take(state, asked(offer, "late"))
-    (again,) = take(state, Tick(), at=NOW + 16_000).offers
-    take(state, asked(again, "new", worker="w1"))
-    done = take(state, came_back("new"), ended(again, rows_written=1))
-    assert (len(done.events), done.offers) == (1, [])
-    lifetime = state.rules.permit_valid_ms + state.rules.call_timeout_ms
-    assert list(reasons(state).values()) == [{"reason": "earlier_write", "until": NOW + lifetime}]
-    assert offered(take(state, came_back("late"))) == [request_id(2)]
-
-
-def test_a_call_of_an_append_that_is_in_the_sheet_keeps_nobody_waiting() -> None:
-    """Its stamp is there as well: what another worker may still send of it changes nothing."""
-    state = planner(*sheet_quotas())
-    (offer,) = take(state, write(1), write(2)).offers
-    take(state, asked(offer, "late"))
-    (again,) = take(state, Tick(), at=NOW + 16_000).offers
-    take(state, asked(again, "new", worker="w1"))
-    assert offered(take(state, came_back("new"), ended(again, rows_written=1))) == [request_id(2)]
-
-
-def test_a_call_that_never_comes_back_is_waited_for_and_no_longer() -> None:
-    state = planner(*sheet_quotas())
-    (offer,) = take(state, write(1, mode="update"), write(2)).offers
-    take(state, asked(offer))
-    take(state, ended(offer, rows_written=1))
-    lifetime = state.rules.permit_valid_ms + state.rules.call_timeout_ms
-    assert take(state, Tick(), at=NOW + lifetime - 1).offers == []
-    assert offered(take(state, Tick(), at=NOW + lifetime)) == [request_id(2)]
-
-
-def test_a_look_up_does_not_keep_the_next_one() -> None:
-    state = planner()
-    (offer,) = take(state, write(1), write(2)).offers
-    take(state, asked(offer, charge="read"))
-    assert offered(take(state, ended(offer, rows_written=1))) == [request_id(2)]
 
 
 @pytest.mark.parametrize("scope", ["application", "user"])
