@@ -118,9 +118,8 @@ def done(state: State, batch: Batch, members: Iterable[Request]) -> None:
     worker that died or froze, keeps nobody waiting; an update's could still undo the next one."""
     if not any(r.accept.write is not None and r.accept.write.mode == "append" for r in members):
         return
-    for ask_id in state.sheets.out(batch):
-        row = replace(state.permits[ask_id], landed=True)
-        state.put(f"p/{ask_id}", row)
+    for row in [state.permits[ask_id] for ask_id in state.sheets.out(batch) if ask_id in state.permits]:
+        state.put(f"p/{row.ask_id}", replace(row, landed=True))
         state.sheets.ended(row)
 
 

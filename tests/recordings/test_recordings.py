@@ -76,9 +76,9 @@ async def test_refusals_are_written_as_google_writes_them(kind: str) -> None:
 WHAT_SUCCEEDS = {
     "DV360": ["create", "run", "status", "download", "partners", "advertisers"],
     "GOOGLE_ADS": ["search_stream", "accessible"],
-    "TTD": ["template", "schedule", "executions", "view", "partners", "advertisers"],
+    "TTD": ["template", "schedule", "executions", "view", "graphql", "partners", "advertisers"],
     "SHEETS": ["read", "metadata", "append", "update"],
-    "META": ["create", "status", "page", "accounts"],
+    "META": ["create", "status", "page", "sync", "accounts"],
 }
 
 
