@@ -13,7 +13,8 @@ CALLS_ALONE: Mapping[str, int] = {"DV360": 3, "GOOGLE_ADS": 1}
 """The fewest calls that one fetch of its own costs: create, run and a poll; one stream."""
 PROVIDERS: Mapping[str, str] = {"DV360": "DV360", "GOOGLE_ADS": "Google Ads"}
 REPORT = "campaign_performance"
-MONTHS = 8
+MONTHS = 14
+"""So many that some still wait when the premium request is answered, on a fast machine as on a slow one."""
 PAUSE_S = 5
 
 
