@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
-from app.domain import events, writes
+from app.domain import events, tables, writes
 from app.domain.commands import CancelCommand, Command, FetchCommand, WriteCommand, nearest, pointer, shown
 from app.domain.errors import ErrorClass, Failure, Fault
 from app.domain.identity import body_hash
@@ -21,7 +21,6 @@ from app.domain.model import (
     PRIORITY_CLASS,
     Catalogue,
     ConnectorFacts,
-    ConnectorType,
     Days,
     Priority,
     ReportType,
@@ -176,7 +175,7 @@ def _accept(
     report: ReportType,
     today: Today,
 ) -> Accept:
-    table = connector.connector_type == ConnectorType.SHEETS
+    table = tables.is_table(connector.connector_type)
     # A table has no days of its own: it is what it is on the day it was asked for.
     now = today(connector.time_zone)
     return Accept(
@@ -251,7 +250,7 @@ def _report_faults(
         hint = nearest(command.report_type, reports) or (f"; it has {', '.join(sorted(reports))}" if reports else "")
         detail = f"{connector.connector_type} has no report {shown(command.report_type)}{hint}"
         yield Fault("unknown_report_type", "/report_type", detail)
-    if connector.connector_type == ConnectorType.SHEETS:
+    if tables.is_table(connector.connector_type):
         # Its fields are A1 ranges of a table that only the provider knows.
         if command.start is not None or command.end is not None:
             yield Fault("invalid_date_range", "/date_range", "a table has no days: leave date_range out")
@@ -310,10 +309,7 @@ def _write_faults(
     else:
         yield from _connector_faults(command, connector)
         if connector.connector_type not in writers:
-            detail = f"{connector.connector_type} can only be read"
-            if connector.connector_type == ConnectorType.SHEETS:
-                detail = "writing to sheets is not available in this version"
-            yield Fault("write_not_supported", "/connector_id", detail)
+            yield Fault("write_not_supported", "/connector_id", f"{connector.connector_type} can only be read")
     yield from writes.size_faults(command)
 
 
